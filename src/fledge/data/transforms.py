@@ -1,0 +1,231 @@
+"""Images and their boxes through one 3×3 matrix.
+
+Coordinates are continuous: pixel i covers [i, i + 1], an image of width W reaches from 0 to W. OpenCV's warp numbers
+pixel centres instead (centre of pixel i = i), so its matrix is ours conjugated with a shift by half a pixel; flips and
+quarter turns then move whole pixels and are exact. Box corners go through the same matrix in float64. All matrices
+here are similarities (one scale for both axes), so a rectangle stays a rectangle.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fledge.data.labels import single_boxes
+from fledge.geometry.boxes import boxes_from_quads, corners
+from fledge.geometry.iou import rotated_iou
+from fledge.types import Targets
+
+Image = NDArray[np.uint8]
+Matrix = NDArray[np.float64]
+
+# The mean of ImageNet, in RGB: zero once the model has normalised it.
+PAD = (124, 116, 104)
+STRIDE = 32
+# A box cut by the frame: a positive from 0.7 of its area inside (the DOTA devkit's rule), unusable below 0.1.
+KEEP_IOF, DROP_IOF = 0.7, 0.1
+# Thinner objects carry no evidence of their class or angle: never positive, never negative.
+THINNEST_PX = 2.0
+# Bilinear interpolation reads four pixels and skips the rest from here on: areas are averaged first.
+SHRINK_FIRST = 0.5
+
+_GAUSS = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)])
+
+
+def ceil_stride(side: float) -> int:
+    """The smallest multiple of 32 that holds a side in pixels."""
+    return STRIDE * math.ceil(side / STRIDE - 1e-6)
+
+
+def fit_to(image: Image, image_size: int) -> tuple[Image, float]:
+    """An image (H, W, 3) scaled so that its long side is ``image_size``, padded on the right and bottom.
+
+    Returns:
+        (H', W', 3) with H' and W' multiples of 32, and the scale: boxes in the result divided by it are in the
+        pixels of the input.
+    """
+    height, width = image.shape[:2]
+    factor = image_size / max(height, width)
+    canvas = ceil_stride(height * factor), ceil_stride(width * factor)
+    return warp(image, scaling(factor), canvas), factor
+
+
+def warp(image: Image, matrix: Matrix, size: tuple[int, int]) -> Image:
+    """An image (H, W, 3) moved by ``matrix`` (3×3 similarity, input to output) onto a canvas of (height, width).
+
+    Reductions to less than half are averaged over areas first, which keeps thin objects and avoids aliasing.
+    """
+    factor = math.sqrt(abs(np.linalg.det(matrix[:2, :2])))
+    if factor < SHRINK_FIRST:
+        height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+        smaller = np.diag([width / image.shape[1], height / image.shape[0], 1.0])
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        matrix = matrix @ np.linalg.inv(smaller)
+    centred = shift(-0.5, -0.5) @ matrix @ shift(0.5, 0.5)
+    warped = cv2.warpAffine(
+        image, centred[:2], (size[1], size[0]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=PAD
+    )
+    return np.asarray(warped, dtype=np.uint8)
+
+
+def move_targets(targets: Targets, matrix: Matrix, size: tuple[int, int]) -> Targets:
+    """Targets moved by ``matrix`` (3×3, as for the image) into a frame of (height, width), without quads.
+
+    A box keeps its full extent. With at least 0.7 of its area in the frame it stays as it is; with less it becomes
+    ignored; below 0.1 it is removed. Boxes with a side under 2 pixels become ignored.
+    """
+    points = corners(targets.boxes.double()) @ torch.from_numpy(matrix[:2, :2].T.copy()) + torch.from_numpy(
+        matrix[:2, 2]
+    )
+    boxes = boxes_from_quads(points)
+    inside = _inside(boxes, points, size)
+    ignore = targets.ignore | (inside < KEEP_IOF) | (boxes[:, 2:4].amin(dim=1) < THINNEST_PX)
+    return replace(targets, boxes=single_boxes(boxes), ignore=ignore, quads=None).select(inside >= DROP_IOF)
+
+
+def _inside(boxes: torch.Tensor, points: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The share (N,) of each box's area that lies in the frame."""
+    height, width = size
+    limit = torch.tensor([width, height], dtype=points.dtype)
+    share = ((points >= 0) & (points <= limit)).all(dim=2).all(dim=1).double()
+    cut = share == 0
+    if cut.any():
+        frame = torch.tensor([[width / 2, height / 2, width, height, 0.0]], dtype=boxes.dtype)
+        share[cut] = rotated_iou(boxes[cut], frame, mode="iof")[:, 0].double()
+    return share
+
+
+def shift(x: float, y: float) -> Matrix:
+    """3×3 translation in pixels."""
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+
+
+def scaling(factor: float) -> Matrix:
+    """3×3 scaling of both axes about the image's corner."""
+    return np.diag([factor, factor, 1.0])
+
+
+def flip(width: float, height: float, horizontal: bool, vertical: bool) -> Matrix:
+    """3×3 mirroring of a frame onto itself: left and right, up and down, or both."""
+    x, y = (-1.0 if horizontal else 1.0), (-1.0 if vertical else 1.0)
+    return np.array([[x, 0.0, width * horizontal], [0.0, y, height * vertical], [0.0, 0.0, 1.0]])
+
+
+def quarter_turns(width: float, height: float, turns: int) -> Matrix:
+    """3×3 rotation of a frame by ``turns`` right angles clockwise on screen, its new corner at the origin.
+
+    Integers throughout: a sine of pi would blur the image.
+    """
+    cos, sin = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[turns % 4]
+    x, y = ((0.0, 0.0), (height, 0.0), (width, height), (0.0, width))[turns % 4]
+    return np.array([[cos, -sin, x], [sin, cos, y], [0.0, 0.0, 1.0]])
+
+
+def rotation(degrees: float, centre: tuple[float, float]) -> Matrix:
+    """3×3 rotation about a point, clockwise on screen for positive angles."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    about: Matrix = shift(*centre) @ turn @ shift(-centre[0], -centre[1])
+    return about
+
+
+@dataclass(frozen=True)
+class Augment:
+    """A training image from a labelled one; with the defaults it does what ``fit_to`` does in evaluation.
+
+    Attributes:
+        image_size: side of the network's input in pixels.
+        fit: True scales the long side to ``image_size`` and pads right and bottom to multiples of 32; False keeps the
+            native resolution and crops ``image_size`` × ``image_size`` at random. Images that may be turned get a
+            square canvas of ``image_size``, so that they stack.
+        hflip: mirror left and right, with probability one half.
+        vflip: mirror up and down, with probability one half.
+        right_angles: turn by 0, 90, 180 or 270 degrees, equally likely.
+        rotate_degrees: turn about the centre by up to this angle, either way, uniformly.
+        scale: lowest and highest further scale, drawn log-uniformly. With it, or with ``rotate_degrees``, the place in
+            the canvas is random too.
+        photometric: strength, 0 (none) to 1, of brightness (±50 of 255), contrast (±30 %), colour (±10 % per channel;
+            images in colour only) and noise (up to 8 of 255).
+    """
+
+    image_size: int
+    fit: bool = True
+    hflip: bool = False
+    vflip: bool = False
+    right_angles: bool = False
+    rotate_degrees: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    photometric: float = 0.0
+
+    def __call__(self, image: Image, targets: Targets, rng: np.random.Generator) -> tuple[Image, Targets]:
+        """An (H, W, 3) uint8 image and its targets, transformed; all randomness comes from ``rng``."""
+        height, width = image.shape[:2]
+        matrix, size = self.draw(height, width, rng)
+        moved = warp(image, matrix, size)
+        if self.photometric:
+            moved = photometric(moved, self.photometric, rng)
+        return moved, move_targets(targets, matrix, size)
+
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> tuple[Matrix, tuple[int, int]]:
+        """A random 3×3 matrix for an image of that size, and the (height, width) of its canvas."""
+        base = self.image_size / max(height, width) if self.fit else 1.0
+        turned = self.right_angles or self.rotate_degrees > 0
+        size = (self.image_size, self.image_size)
+        if self.fit and not turned:
+            size = ceil_stride(height * base), ceil_stride(width * base)
+
+        flips = rng.integers(0, 2, size=2).astype(bool)
+        turns = int(rng.integers(0, 4)) * self.right_angles
+        degrees = rng.uniform(-self.rotate_degrees, self.rotate_degrees)
+        factor = base * math.exp(rng.uniform(*np.log(self.scale)))
+
+        matrix = flip(width, height, bool(flips[0] and self.hflip), bool(flips[1] and self.vflip))
+        matrix = scaling(factor) @ quarter_turns(width, height, turns) @ matrix
+        extent = (width * factor, height * factor) if turns % 2 == 0 else (height * factor, width * factor)
+        if self.rotate_degrees:
+            matrix = rotation(degrees, (extent[0] / 2, extent[1] / 2)) @ matrix
+        return shift(*self._offset(extent, size, rng)) @ matrix, size
+
+    def _offset(self, extent: tuple[float, float], size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+        """Where the scaled image goes: whole pixels, so that a mere crop copies pixels unchanged."""
+        x, y = (self._place(side - room, rng.random()) for side, room in zip(extent, size[::-1], strict=True))
+        return x, y
+
+    def _place(self, excess: float, where: float) -> int:
+        if excess >= 1:
+            return -round(where * excess)
+        free = self.scale != (1.0, 1.0) or self.rotate_degrees > 0
+        return round(where * -excess) if free else 0
+
+
+def photometric(image: Image, strength: float, rng: np.random.Generator) -> Image:
+    """Random brightness, contrast, colour and noise on (H, W, 3) uint8, through one table per channel.
+
+    Grey images (three equal channels) stay grey. Noise is the same in the three channels, 256 levels of a normal.
+    """
+    contrast = 1 + 0.3 * strength * rng.uniform(-1, 1)
+    brightness = 50 * strength * rng.uniform(-1, 1)
+    gains = 1 + 0.1 * strength * rng.uniform(-1, 1, size=3)
+    sample = image[::8, ::8]
+    if (sample == sample[..., :1]).all():
+        gains[:] = 1.0
+    levels = np.arange(256)[:, None]
+    table = ((levels - 128) * contrast + 128 + brightness) * gains
+    changed = cv2.LUT(image, np.clip(np.rint(table), 0, 255).astype(np.uint8)[None])
+    return _add_noise(np.asarray(changed, dtype=np.uint8), rng.uniform(0, 8 * strength), rng)
+
+
+def _add_noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
+    """Normal noise of ``sigma``, one value per pixel: a byte picks the quantile, two saturating sums apply it."""
+    quantile = np.frombuffer(rng.bytes(image.shape[0] * image.shape[1]), dtype=np.uint8).reshape(image.shape[:2])
+    steps = np.rint(_GAUSS * sigma)
+    up, down = (np.maximum(side, 0).astype(np.uint8) for side in (steps, -steps))
+    brighter = cv2.add(image, cv2.cvtColor(cv2.LUT(quantile, up), cv2.COLOR_GRAY2RGB))
+    noisy = cv2.subtract(brighter, cv2.cvtColor(cv2.LUT(quantile, down), cv2.COLOR_GRAY2RGB))
+    return np.asarray(noisy, dtype=np.uint8)

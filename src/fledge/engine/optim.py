@@ -1,0 +1,58 @@
+"""Optimisers and learning-rate schedules. The rate is a pure function of the step, so resuming needs no state of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn, optim
+
+
+def make_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float, momentum: float) -> optim.Optimizer:
+    """SGD with momentum or AdamW over the parameters that learn; biases and norm weights do not decay.
+
+    Args:
+        model: whose parameters with ``requires_grad`` are taken.
+        name: ``sgd`` or ``adamw``.
+        lr: base learning rate.
+        weight_decay: for matrices and kernels.
+        momentum: of SGD; AdamW keeps its own 0.9 and 0.999.
+    """
+    learning = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if name == "sgd":
+        return optim.SGD(groups, lr=lr, momentum=momentum)
+    return optim.AdamW(groups, lr=lr)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over the steps of a run.
+
+    Attributes:
+        lr: base rate.
+        total: number of steps.
+        kind: ``cosine`` to zero, or ``step``: a tenth after each milestone.
+        warmup: steps of linear warm-up from a third of the rate.
+        milestones: steps at which a ``step`` schedule drops.
+    """
+
+    lr: float
+    total: int
+    kind: str = "cosine"
+    warmup: int = 0
+    milestones: Sequence[int] = ()
+
+    def __call__(self, step: int) -> float:
+        """The rate of step 0 … total - 1."""
+        if self.kind == "cosine":
+            factor = 0.5 * (1 + math.cos(math.pi * step / self.total))
+        else:
+            factor = 0.1 ** sum(step >= m for m in self.milestones)
+        if step < self.warmup:
+            factor *= 1 / 3 + 2 / 3 * step / self.warmup
+        return self.lr * factor

@@ -1,0 +1,68 @@
+"""One training step as one module: what runs forward, and what a parallel wrapper or a compiler would take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from fledge.types import Batch, Detections, Outputs
+
+
+class Detector(Protocol):
+    """The three verbs every detector has, and its class names."""
+
+    classes: tuple[str, ...]
+
+    def __call__(self, images: Tensor, targets: Any = None) -> Outputs:
+        """Images to raw outputs."""
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Named, weighted scalars; their sum is the loss."""
+
+    def decode(self, outputs: Outputs, sizes: Tensor) -> list[Detections]:
+        """Outputs to detections, one per image."""
+
+
+class TrainStep(nn.Module):
+    """Forward and losses of a student, alone or with a distiller and its teacher.
+
+    The teacher is kept out of parameters, state dict and gradient buckets; it is always in eval mode and runs without
+    gradients.
+
+    Args:
+        student: the detector that learns.
+        teacher: a trained detector, or None.
+        distiller: turns the outputs of both into named terms; given exactly when a teacher is.
+    """
+
+    _teacher: nn.Module | None
+
+    def __init__(
+        self, student: nn.Module, teacher: nn.Module | None = None, distiller: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        if (teacher is None) != (distiller is None):
+            raise ValueError("a teacher and a distiller come together: give both or neither")
+        self.student, self.distiller = student, distiller
+        object.__setattr__(self, "_teacher", teacher.eval().requires_grad_(False) if teacher is not None else None)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar losses of one batch; the total is their sum."""
+        outputs = self.student(batch.images)
+        terms: dict[str, Tensor] = self.student.loss(outputs, batch)  # type: ignore[operator]
+        if self.distiller is not None and self._teacher is not None:
+            with torch.no_grad():
+                lesson = self._teacher(batch.images)
+            with torch.autocast(batch.images.device.type, enabled=False):
+                terms = {**terms, **self.distiller(outputs, lesson, batch)}
+        return terms
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the hidden teacher along with everything else."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self._teacher is not None:
+            self._teacher._apply(fn)  # type: ignore[no-untyped-call]
+        return self

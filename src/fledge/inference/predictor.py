@@ -1,0 +1,197 @@
+"""A trained detector, ready to look at images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fledge.data.raster import read_image
+from fledge.data.transforms import PAD
+from fledge.engine.train_step import Detector
+from fledge.errors import UsageError
+from fledge.geometry.nms import rotated_nms
+from fledge.inference.windows import Window, windows
+from fledge.types import Detections, Frame
+
+Image = NDArray[np.uint8]
+Source = str | Path | Image
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One window of one image, at the network's scale."""
+
+    image: int
+    pixels: Image
+    window: Window
+
+
+class Predictor:
+    """Runs a detector on whole images, or on overlapping windows of large ones.
+
+    An image is brought to the scale the detector was trained at. If it is then larger than ``image_size`` it is cut
+    into overlapping windows; each detection is kept only by the window that owns its centre, and what is left doubled
+    near the seams goes by class-aware rotated NMS, so the result does not depend on the order of the windows.
+
+    Args:
+        detector: a trained detector; moved to ``device`` and put in eval mode.
+        image_size: side of a window, pixels of the network's input.
+        overlap: of neighbouring windows; should exceed the largest object.
+        fit: the detector was trained on whole images shrunk to ``image_size``. Images up to one and a half times as
+            large as those of the training set are then shrunk to one window.
+        pixel_scale: network pixels for each image pixel in training (1 unless ``fit``).
+        nms_iou: for the merge of windows.
+        device: where to compute.
+        batch_size: windows computed at once.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        image_size: int,
+        overlap: int,
+        fit: bool,
+        pixel_scale: float,
+        nms_iou: float,
+        device: torch.device,
+        batch_size: int = 4,
+    ) -> None:
+        self.detector = detector
+        self.image_size, self.overlap = image_size, overlap
+        self.fit, self.pixel_scale = fit, pixel_scale
+        self.nms_iou, self.device, self.batch_size = nms_iou, device, batch_size
+        self.module: torch.nn.Module = detector.to(device).eval()  # type: ignore[attr-defined]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the labels."""
+        return self.detector.classes
+
+    def detect(self, source: Source, score_threshold: float = 0.05, scale: float | None = None) -> Detections:
+        """Find the objects of one image.
+
+        Args:
+            source: a file, or an (H, W, 3) uint8 RGB array, or an (H, W) grey one.
+            score_threshold: detections below are left out.
+            scale: network pixels for each pixel of this image; by default the scale of the training images.
+
+        Returns:
+            Detections in pixels of the image, best first, on the CPU.
+
+        Raises:
+            DataError: the file is no image.
+            UsageError: the array has another shape or type.
+        """
+        return self.detect_many([source], score_threshold, scale)[0]
+
+    def detect_many(
+        self,
+        sources: Sequence[Source],
+        score_threshold: float = 0.05,
+        scale: float | None = None,
+        advance: Callable[[int], Any] | None = None,
+    ) -> list[Detections]:
+        """``detect`` for several images, batching the windows of neighbouring ones that have the same size.
+
+        ``advance`` is called with the number of images cut so far.
+        """
+        frames: list[Frame] = []
+        scales: list[float] = []
+        found: list[list[Detections]] = []
+
+        def pieces() -> Iterator[Piece]:
+            for i, source in enumerate(sources):
+                image, name = _load(source)
+                frames.append(Frame(image_id=name or str(i), size=image.shape[:2]))
+                scales.append(scale or self._scale(*image.shape[:2]))
+                found.append([])
+                yield from self._cut(i, _resize(image, scales[-1]))
+                if advance is not None:
+                    advance(i + 1)
+
+        for batch in _batches(pieces(), self.batch_size):
+            for piece, detections in zip(batch, self._run(batch), strict=True):
+                found[piece.image].append(detections)
+        merged = [self._merge(*row) for row in zip(found, frames, scales, strict=True)]
+        return [d.above(score_threshold) for d in merged]
+
+    def _scale(self, height: int, width: int) -> float:
+        if not self.fit:
+            return self.pixel_scale
+        whole = self.image_size / max(height, width)
+        return whole if whole > self.pixel_scale / 1.5 else self.pixel_scale
+
+    def _cut(self, index: int, image: Image) -> Iterator[Piece]:
+        height, width = image.shape[:2]
+        for w in windows(height, width, self.image_size, self.overlap):
+            yield Piece(index, image[w.y : w.y + w.height, w.x : w.x + w.width], w)
+
+    @torch.no_grad()
+    def _run(self, pieces: Sequence[Piece]) -> list[Detections]:
+        """Detections of each piece in pixels of its (scaled) image, those of the owned part only."""
+        sizes = torch.tensor([p.pixels.shape[:2] for p in pieces])
+        height, width = (int(-(-side // 32) * 32) for side in sizes.amax(dim=0).tolist())
+        images = np.empty((len(pieces), height, width, 3), dtype=np.uint8)
+        images[:] = PAD
+        for row, piece in zip(images, pieces, strict=True):
+            row[: piece.pixels.shape[0], : piece.pixels.shape[1]] = piece.pixels
+        outputs = self.detector(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(self.device))
+        found = self.detector.decode(outputs, sizes.to(self.device))
+        return [_place(d.to("cpu"), p.window) for d, p in zip(found, pieces, strict=True)]
+
+    def _merge(self, parts: Sequence[Detections], frame: Frame, scale: float) -> Detections:
+        """All windows of one image as one set, in pixels of the image."""
+        boxes = torch.cat([p.boxes for p in parts])
+        scores = torch.cat([p.scores for p in parts])
+        labels = torch.cat([p.labels for p in parts])
+        if len(parts) > 1:
+            keep = rotated_nms(boxes, scores, self.nms_iou, labels)
+            boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
+        boxes = torch.cat([boxes[:, :4] / scale, boxes[:, 4:]], dim=1)
+        return Detections(boxes, scores, labels, self.classes, frame)
+
+
+def _place(found: Detections, window: Window) -> Detections:
+    """Move detections from a window's pixels to its image's and keep those whose centre the window owns."""
+    boxes = found.boxes.clone()
+    boxes[:, 0] += window.x
+    boxes[:, 1] += window.y
+    x1, y1, x2, y2 = window.owned
+    x, y = boxes[:, 0], boxes[:, 1]
+    return replace(found, boxes=boxes).select((x >= x1) & (x < x2) & (y >= y1) & (y < y2))
+
+
+def _batches(pieces: Iterator[Piece], size: int) -> Iterator[list[Piece]]:
+    """Groups of at most ``size`` consecutive pieces of one shape."""
+    group: list[Piece] = []
+    for piece in pieces:
+        if group and (len(group) == size or group[0].pixels.shape != piece.pixels.shape):
+            yield group
+            group = []
+        group.append(piece)
+    if group:
+        yield group
+
+
+def _resize(image: Image, scale: float) -> Image:
+    if scale == 1:
+        return image
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    # Given as factors, OpenCV uses the exact scale; given as a size it would use the rounded one.
+    return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=how), dtype=np.uint8)
+
+
+def _load(source: Source) -> tuple[Image, str]:
+    """Pixels (H, W, 3) and the name of an image."""
+    if not isinstance(source, np.ndarray):
+        return read_image(Path(source)), Path(source).stem
+    if source.dtype != np.uint8 or source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] != 3):
+        raise UsageError(f"not an image: array of {source.dtype} {source.shape}: give uint8 (H, W, 3) RGB or (H, W)")
+    return (source if source.ndim == 3 else np.repeat(source[:, :, None], 3, axis=2)), ""

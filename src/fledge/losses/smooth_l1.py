@@ -1,0 +1,20 @@
+"""Smooth L1 on box deltas. Girshick, "Fast R-CNN", ICCV 2015, arXiv 1504.08083."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def smooth_l1_loss(pred: Tensor, target: Tensor, beta: float = 1.0) -> Tensor:
+    """Smooth L1 of each box, summed over its five deltas.
+
+    Args:
+        pred: (N, 5) predicted deltas.
+        target: (N, 5) encoded deltas.
+        beta: where the quadratic part ends.
+
+    Returns:
+        (N,) losses, not normalised.
+    """
+    return F.smooth_l1_loss(pred, target, reduction="none", beta=beta).sum(dim=1)

@@ -1,0 +1,69 @@
+"""Backbones from timm, with the three feature maps a detector's neck reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """A timm network that returns C3, C4 and C5 (strides 8, 16 and 32).
+
+    Args:
+        name: a timm model name that supports ``features_only``.
+        frozen_stages: how many stages, counted from the stem, never learn (ResNet: 1 the stem, 2 also layer1, …).
+        freeze_norm: keep every batch norm in eval mode with fixed statistics (for tiny batches with good weights).
+        options: further arguments of the timm constructor, such as ``channels`` of a narrow ResNet.
+
+    Attributes:
+        channels: channels of C3, C4 and C5.
+    """
+
+    def __init__(self, name: str, frozen_stages: int = 0, freeze_norm: bool = False, **options: Any) -> None:
+        super().__init__()
+        self.body: nn.Module = timm.create_model(
+            name, pretrained=False, features_only=True, out_indices=(2, 3, 4), **options
+        )
+        info: Any = self.body.feature_info
+        self.channels: tuple[int, ...] = tuple(info.channels())
+        self.freeze_norm = freeze_norm
+        self._frozen = _up_to(self.body, info.info[frozen_stages - 1]["module"].split(".")) if frozen_stages else []
+        for module in self._frozen:
+            module.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Normalised images (B, 3, H, W) to ``{"c3", "c4", "c5"}``, each (B, C, H/s, W/s)."""
+        return dict(zip(("c3", "c4", "c5"), self.body(images), strict=True))
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Switch the mode, leaving frozen stages (and, if asked for, all batch norms) in eval."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        if self.freeze_norm:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+
+def _up_to(module: nn.Module, path: list[str]) -> list[nn.Module]:
+    """The children of ``module`` in order, up to and including the one at ``path``."""
+    found: list[nn.Module] = []
+    for name, child in module.named_children():
+        if name == path[0]:
+            return found + (_up_to(child, path[1:]) if path[1:] else [child])
+        found.append(child)
+    raise ValueError(f"no stage {'.'.join(path)} in {type(module).__name__}")
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in 0…255, uint8 or float, to zero mean and unit variance, channels last in memory.
+
+    ``mean`` and ``std`` (3,) are on the same scale.
+    """
+    scaled = (images.to(mean.dtype) - mean[:, None, None]) / std[:, None, None]
+    return scaled.contiguous(memory_format=torch.channels_last)

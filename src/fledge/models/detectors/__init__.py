@@ -1,0 +1,1 @@
+"""Detectors, each a short essay."""

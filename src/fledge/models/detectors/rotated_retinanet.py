@@ -1,0 +1,138 @@
+"""Rotated RetinaNet: RetinaNet with horizontal anchors and five box deltas.
+
+Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv 1708.02002; the layout (P6 from C5, nine anchors
+a cell, le90 coding) is the one KD-RNet distils, known from MMRotate.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fledge.assign.max_iou import Assignment, MaxIoUAssigner
+from fledge.geometry.anchors import AnchorGrid
+from fledge.geometry.coder import decode, encode
+from fledge.geometry.nms import rotated_nms
+from fledge.losses.focal import focal_loss
+from fledge.losses.kld import kld_loss
+from fledge.losses.smooth_l1 import smooth_l1_loss
+from fledge.models.backbones import normalise
+from fledge.types import Batch, Detections, Frame, Outputs, flatten_levels
+
+BoxLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def kld_box_loss(codes: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
+    """KLD between decoded and true boxes, all (P, 5); (P,) losses."""
+    return kld_loss(decode(anchors, codes), boxes)
+
+
+def smooth_l1_box_loss(codes: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
+    """Smooth L1 between predicted and encoded deltas, all (P, 5); (P,) losses."""
+    return smooth_l1_loss(codes, encode(anchors, boxes))
+
+
+class RotatedRetinaNet(nn.Module):
+    """One-stage oriented detector.
+
+    Args:
+        backbone: returns ``{"c3", "c4", "c5"}``.
+        neck: turns them into ``{"p3", …, "p7"}``.
+        head: turns the levels into logits and codes.
+        anchors: the grid of horizontal anchors.
+        assigner: decides which anchor learns which object.
+        box_loss: codes, anchors and true boxes (P, 5) to (P,) losses.
+        classes: the K class names.
+        box_weight: weight of the box loss (5.5 for KLD with le90, 1 for smooth L1).
+        score_threshold, nms_iou, max_detections: what ``decode`` keeps.
+        mean, std: pixel statistics of the three channels, on the scale 0…255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: nn.Module,
+        anchors: AnchorGrid,
+        assigner: MaxIoUAssigner,
+        box_loss: BoxLoss,
+        classes: Sequence[str],
+        box_weight: float = 5.5,
+        score_threshold: float = 0.05,
+        nms_iou: float = 0.1,
+        max_detections: int = 2000,
+        mean: Sequence[float] = (123.675, 116.28, 103.53),
+        std: Sequence[float] = (58.395, 57.12, 57.375),
+    ) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.anchors, self.assigner, self.box_loss = anchors, assigner, box_loss
+        self.classes = tuple(classes)
+        self.box_weight = box_weight
+        self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
+        self._assigned: tuple[weakref.ref[Batch], Assignment] | None = None
+
+    def forward(self, images: Tensor, targets: Any = None) -> Outputs:  # noqa: ARG002 (two-stage detectors read targets)
+        """uint8 or float images (B, 3, H, W) in 0…255 to per-level logits and codes, and the feature maps."""
+        features = self.backbone(normalise(images, self.mean, self.std))
+        levels = self.neck(features)
+        logits, codes = self.head(list(levels.values()))
+        return Outputs(logits=logits, codes=codes, features={**features, **levels})
+
+    def anchor_boxes(self, outputs: Outputs) -> Tensor:
+        """(A, 5) anchors of all levels in the order of ``flatten_levels``."""
+        shapes = [(x.shape[-2], x.shape[-1]) for x in outputs.logits]
+        return torch.cat(self.anchors.grids(shapes, outputs.logits[0].device))
+
+    def assign(self, outputs: Outputs, batch: Batch) -> Assignment:
+        """Which anchor learns what. Computed once a batch: the loss and a distiller ask for the same one."""
+        if self._assigned is None or self._assigned[0]() is not batch:
+            self._assigned = weakref.ref(batch), self.assigner(self.anchor_boxes(outputs), batch.targets)
+        return self._assigned[1]
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Focal loss on all anchors that count and box loss on the positives, both divided by the positives."""
+        assignment = self.assign(outputs, batch)
+        positives = max(assignment.positives, 1)
+        labels = torch.where(assignment.positive, assignment.labels, len(self.classes))
+        logits = flatten_levels(outputs.logits)
+        codes = flatten_levels(outputs.codes)[assignment.positive]
+        anchors = self.anchor_boxes(outputs)[assignment.positive.nonzero()[:, 1]]
+        cls = focal_loss(logits[assignment.valid].float(), labels[assignment.valid])
+        box = self.box_loss(codes.float(), anchors, assignment.boxes)
+        return {"cls": cls.sum() / positives, "box": self.box_weight * box.sum() / positives}
+
+    @torch.no_grad()
+    def decode(self, outputs: Outputs, sizes: Tensor) -> list[Detections]:
+        """Detections of each image in pixels of the network's input.
+
+        Args:
+            outputs: what ``forward`` returned.
+            sizes: (B, 2) true heights and widths; a box whose centre lies in the padding is dropped.
+        """
+        scores = flatten_levels(outputs.logits).float().sigmoid()
+        codes = flatten_levels(outputs.codes).float()
+        anchors = self.anchor_boxes(outputs)
+        return [self._decode_image(*row, anchors) for row in zip(scores, codes, sizes, strict=True)]
+
+    def _decode_image(self, scores: Tensor, codes: Tensor, size: Tensor, anchors: Tensor) -> Detections:
+        anchor, label = (scores > self.score_threshold).nonzero(as_tuple=True)
+        score = scores[anchor, label]
+        if len(score) > self.max_detections:
+            top = score.topk(self.max_detections).indices
+            anchor, label, score = anchor[top], label[top], score[top]
+        boxes = decode(anchors[anchor], codes[anchor])
+        inside = (boxes[:, :2] >= 0).all(dim=1) & (boxes[:, :2] <= size.flip(0)).all(dim=1)
+        boxes, score, label = boxes[inside], score[inside], label[inside]
+        keep = rotated_nms(boxes, score, self.nms_iou, label)
+        height, width = size.tolist()
+        return Detections(boxes[keep], score[keep], label[keep], self.classes, Frame(size=(height, width)))

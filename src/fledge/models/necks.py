@@ -1,0 +1,40 @@
+"""Feature pyramids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class FPN(nn.Module):
+    """Feature pyramid P3–P7 as RetinaNet uses it: P6 from C5 and P7 from P6, by 3×3 convolutions of stride 2.
+
+    Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017, arXiv 1612.03144.
+
+    Args:
+        in_channels: channels of C3, C4 and C5.
+        channels: channels of every level.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int = 256) -> None:
+        super().__init__()
+        self.channels = channels
+        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
+        self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
+        self.p6 = nn.Conv2d(in_channels[-1], channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``{"c3", "c4", "c5"}`` to ``{"p3", …, "p7"}``, each (B, channels, H/s, W/s) with s = 8 … 128."""
+        inner = [conv(features[name]) for conv, name in zip(self.lateral, ("c3", "c4", "c5"), strict=True)]
+        for i in (1, 0):
+            inner[i] = inner[i] + F.interpolate(inner[i + 1], size=inner[i].shape[-2:], mode="nearest")
+        p3, p4, p5 = (conv(x) for conv, x in zip(self.output, inner, strict=True))
+        p6 = self.p6(features["c5"])
+        return {"p3": p3, "p4": p4, "p5": p5, "p6": p6, "p7": self.p7(p6)}

@@ -1,0 +1,160 @@
+"""Runs a quickstart: data, three trainings, evaluation, a scene, the report."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fledge import api
+from fledge.data.datasets import open_dataset
+from fledge.data.synthetic import write_dataset
+from fledge.engine.progress import console, progress
+from fledge.errors import UsageError
+from fledge.evaluation.summary import evaluation_record
+from fledge.files import write_json
+from fledge.quickstart.plan import Plan, estimate_seconds, plan_own, plan_synthetic
+from fledge.quickstart.report import write_report
+from fledge.quickstart.scene import SceneResult, run_scene
+
+ROLES = ("teacher", "student", "distilled")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a quickstart made.
+
+    Attributes:
+        out: its folder: ``report.html``, ``results.json``, ``scene/`` and the run folders.
+        evaluations: by role (``teacher``, ``student``, ``distilled``), one evaluation a seed.
+        record: what ``results.json`` holds.
+    """
+
+    out: Path
+    evaluations: dict[str, list[api.Evaluation]]
+    record: dict[str, Any]
+
+
+def quickstart(
+    out: str | Path = "runs/quickstart",
+    data: str | Path | None = None,
+    size: str = "standard",
+    seed: int = 0,
+    image_size: int | None = None,
+    epochs: int | None = None,
+    teacher_weights: str | Path | None = None,
+    device: str = "auto",
+) -> Result:
+    """Train a teacher, a student alone and the same student with KD-RNet, compare them, and use the student.
+
+    An interrupted quickstart goes on where it was when it is called again with the same arguments.
+
+    Args:
+        out: folder for everything.
+        data: a dataset in a supported form, with a training and a held-out split; None renders scenes.
+        size: ``smallest`` (checks the installation), ``standard``, or ``full`` (several seeds).
+        seed: of the first student, the teacher and the rendered scenes.
+        image_size: side of the network's input for own data, 320 by default.
+        epochs: replaces the number of passes over the training images.
+        teacher_weights: safetensors with ImageNet weights for a ResNet-18 teacher, which are frozen (own data only).
+        device: where to compute.
+
+    Raises:
+        UsageError: arguments that do not go together.
+        DataError: the data cannot be used.
+    """
+    start = time.monotonic()
+    if data is None:
+        if image_size is not None or teacher_weights is not None:
+            raise UsageError("--image-size and --teacher-weights: quickstart: they need --data")
+        plan = plan_synthetic(Path(out), size, seed, epochs, device)
+    else:
+        if size == "smallest":
+            raise UsageError("--smallest: quickstart: it is for the rendered scenes: use --epochs 1 with --data")
+        seeds = range(seed, seed + (5 if size == "full" else 1))
+        weights = Path(teacher_weights) if teacher_weights else None
+        plan = plan_own(Path(out), Path(data), seeds, image_size or 320, epochs, weights, device)
+    return run(plan, start)
+
+
+def run(plan: Plan, start: float) -> Result:
+    """Carry a plan out; ``start`` is when the user's wait began (monotonic seconds)."""
+    if plan.synthetic:
+        _render(plan)
+    for note in plan.notes:
+        console.print(f"note: {note}", highlight=False)
+    runs = 1 + 2 * len(plan.seeds)
+    minutes = 1.15 * estimate_seconds(plan) / 60
+    console.print(
+        f"About {minutes + 0.5:.0f} min for {runs} trainings of {plan.student.epochs} epochs on this machine. "
+        "Interrupt at any time: the same command goes on.",
+        highlight=False,
+    )
+    first = plan.seeds[0]
+    api.train(plan.teacher, plan.run("teacher", first), title="1. teacher")
+    for seed in plan.seeds:
+        which = f" (seed {seed})" if len(plan.seeds) > 1 else ""
+        api.train(plan.student_recipe(seed), plan.run("student", seed), title=f"2. student alone{which}")
+        api.distill(plan.distilled_recipe(seed), plan.run("distilled", seed), title=f"3. student distilled{which}")
+    evaluations = {role: _evaluate(plan, role) for role in ROLES}
+    scene = run_scene(plan, evaluations["teacher"][0].dataset)
+    record = _record(plan, evaluations, scene, time.monotonic() - start)
+    write_json(plan.out / "results.json", record)
+    write_report(plan, evaluations, scene, record)
+    return Result(plan.out, evaluations, record)
+
+
+def differences(alone: Sequence[float], distilled: Sequence[float]) -> dict[str, Any]:
+    """Paired differences, distilled minus alone, in the unit given: each, their mean, sd (n - 1) and wins."""
+    each = [b - a for a, b in zip(alone, distilled, strict=True)]
+    mean = sum(each) / len(each)
+    sd = math.sqrt(sum((d - mean) ** 2 for d in each) / (len(each) - 1)) if len(each) > 1 else None
+    return {"each": each, "mean": mean, "sd": sd, "wins": sum(d > 0 for d in each)}
+
+
+def _render(plan: Plan) -> None:
+    """Write the synthetic splits; tiles that exist are kept."""
+    size = plan.synthetic
+    assert size is not None  # noqa: S101
+    done = 0
+    with progress("0. render scenes", size.train + size.test) as advance:
+
+        def count(_: int) -> None:
+            nonlocal done
+            done += 1
+            advance(done, "")
+
+        for split, tiles in (("train", size.train), ("test", size.test)):
+            write_dataset(plan.data, split, tiles, size.image_size, plan.seeds[0], count)
+
+
+def _evaluate(plan: Plan, role: str) -> list[api.Evaluation]:
+    seeds = plan.seeds[:1] if role == "teacher" else plan.seeds
+    return [
+        api.evaluate(plan.run(role, seed), device=plan.student.device, title=f"4. evaluate {role}") for seed in seeds
+    ]
+
+
+def _record(
+    plan: Plan, evaluations: dict[str, list[api.Evaluation]], scene: SceneResult, seconds: float
+) -> dict[str, Any]:
+    records = {role: [evaluation_record(e.metrics, e.cost) for e in runs] for role, runs in evaluations.items()}
+    paired = {
+        name: differences([r[name] or 0.0 for r in records["student"]], [r[name] or 0.0 for r in records["distilled"]])
+        for name in ("AP50", "AP75", "AP50:95")
+    }
+    return {
+        "command": plan.command,
+        "seeds": list(plan.seeds),
+        "seconds": round(seconds, 1),
+        "cores": os.cpu_count(),
+        "notes": list(plan.notes),
+        "training_images": len(open_dataset(plan.data, plan.student.train_split)),
+        "evaluations": records,
+        "distilled_minus_alone": paired,
+        "scene": {"windows": scene.windows, "objects": len(scene.detections)},
+    }

@@ -1,0 +1,224 @@
+"""What a quickstart will do: its data, its recipes, its seeds, and how long that should take here."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from fledge.api import training_batches
+from fledge.build import build_detector, build_train_step, pick_device
+from fledge.data.datasets import find_splits, open_dataset
+from fledge.data.labels import DetectionDataset
+from fledge.errors import DataError, UsageError
+from fledge.recipe import Recipe, load_recipe, make_recipe
+
+STAGES = ("conv1.", "layer1.", "layer2.", "layer3.", "layer4.")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a quickstart on synthetic data does."""
+
+    train: int
+    test: int
+    image_size: int
+    epochs: int
+    seeds: int
+
+
+SIZES = {
+    "smallest": Size(train=16, test=8, image_size=96, epochs=1, seeds=1),
+    "standard": Size(train=400, test=150, image_size=192, epochs=8, seeds=1),
+    "full": Size(train=800, test=300, image_size=192, epochs=24, seeds=5),
+}
+# Images shown to each network in training on the user's own data, unless --epochs says otherwise.
+BUDGET = 8000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A quickstart decided on.
+
+    Attributes:
+        out: folder of everything it makes.
+        data: the dataset's folder, and whether the job renders it.
+        synthetic: how many tiles to render, or None for the user's own data.
+        seeds: of the students, and of the teacher (the first).
+        teacher, student: recipes; the distilled student's recipe is the student's plus KD-RNet.
+        command: how to repeat it.
+        notes: what was decided for the user's data, and why.
+    """
+
+    out: Path
+    data: Path
+    synthetic: Size | None
+    seeds: tuple[int, ...]
+    teacher: Recipe
+    student: Recipe
+    command: str
+    notes: tuple[str, ...] = ()
+
+    def run(self, role: str, seed: int) -> Path:
+        """The run folder of the ``teacher``, a ``student`` alone or a ``distilled`` one."""
+        return self.out / (role if seed == self.seeds[0] else f"{role}-seed{seed}")
+
+    def student_recipe(self, seed: int) -> Recipe:
+        """The student's recipe with another seed."""
+        return self.student.model_copy(update={"seed": seed})
+
+    def distilled_recipe(self, seed: int) -> Recipe:
+        """The same with KD-RNet at its recommended reading."""
+        settings = {**self.student.model_dump(), "seed": seed, "method": "kd_rnet"}
+        return make_recipe({**settings, "teacher": str(self.run("teacher", self.seeds[0]))}, "quickstart")
+
+
+def plan_synthetic(out: Path, size: str, seed: int, epochs: int | None, device: str) -> Plan:
+    """The job on rendered scenes."""
+    how = SIZES[size]
+    data = out / "data"
+    changes: dict[str, Any] = {
+        "data": str(data),
+        "image_size": how.image_size,
+        "overlap": how.image_size // 2,
+        "epochs": epochs or how.epochs,
+        "device": device,
+        "seed": seed,
+    }
+    flags = {"smallest": " --smallest", "full": " --full", "standard": ""}[size] + (
+        f" --epochs {epochs}" if epochs else ""
+    )
+    return Plan(
+        out=out,
+        data=data,
+        synthetic=how,
+        seeds=tuple(range(seed, seed + how.seeds)),
+        teacher=load_recipe("quickstart_teacher", **changes),
+        student=load_recipe("quickstart_student", **changes),
+        command=f"fledge quickstart{flags} --seed {seed} --out {out}",
+    )
+
+
+def plan_own(
+    out: Path,
+    data: Path,
+    seeds: Sequence[int],
+    image_size: int,
+    epochs: int | None,
+    teacher_weights: Path | None,
+    device: str,
+) -> Plan:
+    """The job on the user's own dataset; sizes are read off its labels.
+
+    Raises:
+        DataError: there is no training or no held-out split, or one of them has no objects.
+    """
+    splits = find_splits(data)
+    if not {"train", "val"} <= set(splits):
+        raise DataError(
+            f"no held-out split: {data}: found {', '.join(splits.values()) or 'one folder'}: make two folders, such as "
+            f"{data}/train and {data}/val, with no image (or video, or place) in both"
+        )
+    dataset = open_dataset(data, splits["train"])
+    if not len(dataset.labels):
+        raise DataError(f"no objects: {data}/{splits['train']}: label some first")
+    settings, notes = _fit_to_data(dataset, image_size)
+    settings |= {
+        "data": str(data),
+        "train_split": splits["train"],
+        "eval_split": splits["val"],
+        "epochs": epochs or max(2, round(BUDGET / len(dataset))),
+        "device": device,
+        "seed": seeds[0],
+    }
+    teacher = {**settings}
+    if teacher_weights is not None:
+        frozen = _stages_in(teacher_weights)
+        teacher |= {"backbone": "resnet18", "weights": str(teacher_weights), "frozen_stages": frozen}
+        notes.append(f"teacher: ResNet-18 with {teacher_weights.name}, its first {frozen} stages frozen")
+    return Plan(
+        out=out,
+        data=data,
+        synthetic=None,
+        seeds=tuple(seeds),
+        teacher=load_recipe("quickstart_teacher", **teacher),
+        student=load_recipe("quickstart_student", **settings),
+        command=f"fledge quickstart --data {data} --image-size {image_size} --epochs {settings['epochs']} "
+        + (f"--teacher-weights {teacher_weights} " if teacher_weights else "")
+        + ("--full " if len(seeds) > 1 else "")
+        + f"--seed {seeds[0]} --out {out}",
+        notes=tuple(notes),
+    )
+
+
+def estimate_seconds(plan: Plan, steps: int = 3) -> float:
+    """Time for the three (or more) trainings, from a few steps of each on the real data."""
+    dataset = open_dataset(plan.data, plan.student.train_split)
+    teacher = build_detector(plan.teacher, dataset.classes)
+    student = build_detector(plan.student, dataset.classes)
+    seed = plan.seeds[0]
+    pairs = [(plan.teacher, None, 1), (plan.student, None, len(plan.seeds))]
+    seconds = 0.0
+    for recipe, lesson, runs in [*pairs, (plan.distilled_recipe(seed), teacher, len(plan.seeds))]:
+        learner = teacher if recipe is plan.teacher else student
+        step = build_train_step(recipe, learner, lesson).to(pick_device(recipe.device)).train()
+        total = max(len(dataset) // recipe.batch_size, 1) * recipe.epochs
+        seconds += runs * total * _step_seconds(step, recipe, dataset, min(steps, total))
+        learner.requires_grad_(True)
+    return seconds
+
+
+def _step_seconds(step: torch.nn.Module, recipe: Recipe, dataset: DetectionDataset, steps: int) -> float:
+    times, start = [], time.perf_counter()
+    for batch in training_batches(recipe.model_copy(update={"workers": 0}), dataset, 0, steps + 1):
+        sum(step(batch.to(pick_device(recipe.device))).values()).backward()
+        times.append(time.perf_counter() - start)
+        start = time.perf_counter()
+    return statistics.median(times[1:])
+
+
+def _fit_to_data(dataset: DetectionDataset, image_size: int) -> tuple[dict[str, Any], list[str]]:
+    """View, overlap and anchor size for a dataset, with a sentence about each."""
+    if image_size % 32 or image_size < 64:
+        raise UsageError(f"image size {image_size}: --image-size: give a multiple of 32, at least 64")
+    long_side = statistics.median(dataset.sizes.max(axis=1).tolist())
+    fit = long_side <= 2.5 * image_size
+    scale = image_size / long_side if fit else 1.0
+    sides = np.sqrt(dataset.boxes[~dataset.ignore, 2] * dataset.boxes[~dataset.ignore, 3]) * scale
+    smallest = float(np.quantile(sides, 0.25))
+    # The smallest anchor's side is 8 times the scale; its three octaves reach 1.6 times as far.
+    anchor = min((1.0, 2.0, 4.0), key=lambda s: abs(np.log(smallest / (8 * s * 1.26))))
+    how = f"shrunk to {image_size} px" if fit else f"cut into {image_size} px windows at native resolution"
+    notes = [
+        f"images: long side {long_side:.0f} px (median), {how}",
+        f"objects: a quarter are smaller than {smallest:.0f} px at that scale, so anchors start at {8 * anchor:.0f} px",
+    ]
+    settings = {
+        "image_size": image_size,
+        "view": "fit" if fit else "crop",
+        "overlap": image_size // 2,
+        "anchor_scale": anchor,
+        "right_angles": not fit,
+    }
+    return settings, notes
+
+
+def _stages_in(weights: Path) -> int:
+    """How many leading stages of a ResNet a file of weights covers."""
+    try:
+        with safe_open(weights, "pt") as file:
+            names = list(file.keys())
+    except Exception as error:
+        raise DataError(f"cannot read weights: {weights}: {error}: give a safetensors file") from None
+    present = [any(name.startswith(stage) for name in names) for stage in STAGES]
+    count = present.index(False) if False in present else len(STAGES)
+    if not count:
+        raise DataError(f"no ResNet in {weights}: it has none of {', '.join(STAGES)}: give ResNet-18 weights")
+    return count

@@ -1,0 +1,249 @@
+"""The quickstart's report: one self-contained page."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import fledge
+from fledge.api import Evaluation
+from fledge.engine.metric_log import read_metrics
+from fledge.quickstart.plan import Plan
+from fledge.quickstart.scene import SCORE, SceneResult, held_out_pictures
+from fledge.visualize.charts import BarSeries, Series, bar_chart, line_chart, paired_chart
+from fledge.visualize.page import GalleryRow, Page, Stat
+from fledge.visualize.palette import Tone
+from fledge.visualize.table import Column, Spread, Value
+
+NAMES: dict[str, str] = {"teacher": "Teacher", "student": "Student alone", "distilled": "Student distilled (KD-RNet)"}
+TONES: dict[str, Tone] = {"teacher": "teacher", "student": "student", "distilled": "distilled"}
+PICTURES = 5
+
+
+def write_report(
+    plan: Plan, evaluations: dict[str, list[Evaluation]], scene: SceneResult, record: dict[str, Any]
+) -> Path:
+    """Compose and write ``report.html``."""
+    page = Page("A small detector, raised by a big one", _subtitle(plan, evaluations))
+    _headline(page, plan, evaluations, record)
+    _results(page, plan, evaluations, record)
+    _learning(page, plan)
+    _classes(page, evaluations)
+    _pictures(page, evaluations)
+    page.heading("A larger scene")
+    page.picture(
+        scene.picture,
+        f"The distilled student on {scene.origin}: {scene.windows} overlapping windows, merged; "
+        f"{len(scene.detections)} objects with a score of at least {SCORE}.",
+    )
+    _next_steps(page, plan)
+    page.footer(_facts(plan, evaluations, record))
+    return page.write(plan.out / "report.html")
+
+
+def _subtitle(plan: Plan, evaluations: dict[str, list[Evaluation]]) -> str:
+    dataset = evaluations["student"][0].dataset
+    source = "rendered aerial scenes" if plan.synthetic else plan.data.name
+    return f"Oriented detection on {source}: {len(dataset)} held-out images, {len(dataset.classes)} classes"
+
+
+def _headline(page: Page, plan: Plan, evaluations: dict[str, list[Evaluation]], record: dict[str, Any]) -> None:
+    stats = []
+    for role, name in NAMES.items():
+        cost = evaluations[role][0].cost
+        stats.append(
+            Stat(
+                f"{name.split(' (')[0]}, AP50",
+                f"{_mean(record, role, 'AP50'):.1f}",
+                f"{cost.parameters / 1e6:.2f} M parameters, {cost.flops / 1e9:.2f} GFLOPs",
+                TONES[role],
+            )
+        )
+    minutes, seconds = divmod(round(record["seconds"]), 60)
+    stats.append(Stat("Time", f"{minutes} min {seconds} s", f"on {record['cores']} CPU cores"))
+    page.stats(stats)
+    difference = record["distilled_minus_alone"]["AP50"]
+    if len(plan.seeds) == 1:
+        page.note(
+            f"Here the distilled student is {_signed(100 * difference['mean'])} AP50 from the same student alone. "
+            "**One seed is no evidence**: another seed can turn the sign. `--full` repeats both with several seeds.",
+            "warning",
+        )
+    else:
+        page.note(
+            f"Distilled minus alone: {_signed(100 * difference['mean'])} ± {100 * difference['sd']:.1f} AP50 (mean and "
+            f"standard deviation of {len(plan.seeds)} paired seeds), positive in {difference['wins']} of "
+            f"{len(plan.seeds)}. The teacher is one run."
+        )
+
+
+def _results(page: Page, plan: Plan, evaluations: dict[str, list[Evaluation]], record: dict[str, Any]) -> None:
+    page.heading("Results")
+    page.paragraph(
+        f"All three saw the same {record['training_images']} training images for {plan.student.epochs} epochs, with "
+        "the same augmentation; both students began from the same weights and saw the same batches in the same order."
+    )
+    if plan.synthetic:
+        page.paragraph(
+            "The learning rates were fixed beforehand by tuning the student alone, on scenes of another seed "
+            "(`docs/results/quickstart_tuning.md`); the teacher and the distilled student use what that gave. The "
+            "weights of the two distillation terms were not tuned."
+        )
+    else:
+        page.paragraph(
+            "The learning rates are those of the rendered scenes; nothing was tuned on these data. The weights of the "
+            "two distillation terms were not tuned either."
+        )
+    columns = [
+        Column("Detector"),
+        Column("Backbone"),
+        Column("AP50", best="high"),
+        Column("AP75", best="high"),
+        Column("AP50:95", best="high"),
+        Column("Parameters, M", ".2f"),
+        Column("GFLOPs", ".2f"),
+        Column("ms per image"),
+    ]
+    rows: list[list[Value]] = []
+    for role, name in NAMES.items():
+        cost = evaluations[role][0].cost
+        backbone = (plan.teacher if role == "teacher" else plan.student).backbone
+        scores: list[Value] = [_spread(record, role, metric) for metric in ("AP50", "AP75", "AP50:95")]
+        ms = statistics.median(e.cost.milliseconds for e in evaluations[role])
+        rows.append([name, backbone, *scores, cost.parameters / 1e6, cost.flops / 1e9, ms])
+    cost = evaluations["student"][0].cost
+    page.table(
+        columns,
+        rows,
+        caption=f"Held-out images. AP in %, area under the curve, exact rotated IoU. The better student is marked. "
+        f"Time: forward and decoding of one {cost.size[1]}×{cost.size[0]} image, median, {cost.threads} threads."
+        + (" ± is the standard deviation over seeds." if len(plan.seeds) > 1 else ""),
+        tones=[TONES[role] for role in NAMES],
+        compare=(1, 2),
+    )
+    if len(plan.seeds) > 1:
+        series = [
+            BarSeries(NAMES[role].split(" (")[0], [100 * e.metrics.mean(0.5) for e in evaluations[role]], TONES[role])
+            for role in ("student", "distilled")
+        ]
+        page.figure(paired_chart([str(s) for s in plan.seeds], series, "AP50, %", "Same seed, alone and distilled"))
+
+
+def _learning(page: Page, plan: Plan) -> None:
+    page.heading("Learning")
+    seed = plan.seeds[0]
+    curves = {role: _curves(plan.run(role, seed)) for role in NAMES}
+    task = [
+        Series(
+            NAMES[role].split(" (")[0], steps["cls"][0], np.add(steps["cls"][1], steps["box"][1]).tolist(), TONES[role]
+        )
+        for role, steps in curves.items()
+    ]
+    terms: Sequence[tuple[str, str, Tone]] = (
+        ("cls", "focal", "student"),
+        ("box", "KLD", "teacher"),
+        ("kd_cls", "KD classes", "distilled"),
+        ("kd_box", "KD boxes", "extra1"),
+    )
+    parts = [Series(label, *curves["distilled"][name], tone) for name, label, tone in terms]
+    page.figures(
+        [
+            (
+                line_chart(task, "step", "loss", "Task loss (focal + KLD)"),
+                "Training batches; the distillation terms left out.",
+            ),
+            (
+                line_chart(parts, "step", "loss (log)", "Terms of the distilled student", log_y=True),
+                "Weighted, as they enter the sum.",
+            ),
+        ]
+    )
+
+
+def _curves(run: Path) -> dict[str, tuple[list[float], list[float]]]:
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for step, name, value in read_metrics(run / "metrics.csv"):
+        xs, ys = curves.setdefault(name, ([], []))
+        xs.append(step)
+        ys.append(value)
+    return curves
+
+
+def _classes(page: Page, evaluations: dict[str, list[Evaluation]]) -> None:
+    page.heading("Per class")
+    classes = evaluations["student"][0].metrics.classes
+    series = []
+    for role, name in NAMES.items():
+        values = np.array([[100 * e.metrics.per_class(0.5)[c] for c in classes] for e in evaluations[role]])
+        errors = values.std(axis=0, ddof=1).tolist() if len(values) > 1 else None
+        series.append(BarSeries(name.split(" (")[0], values.mean(axis=0).tolist(), TONES[role], errors))
+    objects = evaluations["student"][0].metrics.objects.tolist()
+    counts = ", ".join(f"{name} {count}" for name, count in zip(classes, objects, strict=True))
+    page.figure(bar_chart(list(classes), series, "AP50, %", "AP50 by class"), f"Held-out objects: {counts}.")
+
+
+def _pictures(page: Page, evaluations: dict[str, list[Evaluation]]) -> None:
+    page.heading("Side by side")
+    page.paragraph(
+        f"Held-out images spread evenly over the split, none chosen by its result. Boxes with a score of at least "
+        f"{SCORE}; dashed labels are difficult or ignored. Click to enlarge, arrow keys compare."
+    )
+    firsts = [evaluations[role][0] for role in NAMES]
+    page.class_key(firsts[0].metrics.classes)
+    rows = [GalleryRow([truth, *found], name) for name, truth, found in held_out_pictures(firsts, PICTURES)]
+    page.gallery(["Ground truth", "Teacher", "Student alone", "Student distilled"], rows)
+
+
+def _next_steps(page: Page, plan: Plan) -> None:
+    page.heading("Use it")
+    distilled = plan.run("distilled", plan.seeds[0])
+    page.code(
+        f"fledge detect {distilled} {plan.out}/scene/scene.png --out detections\n"
+        f"fledge evaluate {distilled}\n"
+        f"fledge quickstart --data YOUR_DATA --out runs/yours"
+    )
+    page.code(f'import fledge\ndetections = fledge.load("{distilled}").detect("{plan.out}/scene/scene.png")')
+    with page.details("How this was measured"):
+        page.paragraph(
+            "A detection is right if its exact rotated IoU with the object it overlaps most exceeds the threshold and "
+            "no better-scored detection took that object; difficult objects count neither way (the DOTA devkit's rule)."
+        )
+        page.paragraph(
+            "AP is the area under the precision envelope (VOC 2012). AP50:95 is the mean over IoU 0.50, 0.55 … 0.95. "
+            "The last checkpoint is evaluated, never the best one. FLOPs count a multiply-add as two, without decoding."
+        )
+        page.paragraph("Every setting is in `recipe.toml` in each run folder; the figures are in `results.json`.")
+
+
+def _facts(plan: Plan, evaluations: dict[str, list[Evaluation]], record: dict[str, Any]) -> dict[str, str]:
+    return {
+        "Command": plan.command,
+        "Seeds": ", ".join(map(str, plan.seeds)),
+        "Data": f"{evaluations['student'][0].dataset.format} format, {plan.data}"
+        + "".join(f"; {note}" for note in plan.notes),
+        "Versions": f"fledge {fledge.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        "Machine": f"{platform.machine()}, {record['cores']} cores, torch uses {torch.get_num_threads()} threads",
+    }
+
+
+def _values(record: dict[str, Any], role: str, metric: str) -> list[float]:
+    return [100 * (r[metric] or 0.0) for r in record["evaluations"][role]]
+
+
+def _mean(record: dict[str, Any], role: str, metric: str) -> float:
+    return statistics.mean(_values(record, role, metric))
+
+
+def _spread(record: dict[str, Any], role: str, metric: str) -> Value:
+    values = _values(record, role, metric)
+    return Spread(statistics.mean(values), statistics.stdev(values)) if len(values) > 1 else values[0]
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")

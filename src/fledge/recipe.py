@@ -1,0 +1,152 @@
+"""Recipes: one flat TOML file holds every setting of one experiment.
+
+An unknown key is an error that names the nearest known one; nothing is looked up elsewhere, so a recipe can be read
+alone. The resolved recipe (every default written out) lies beside each checkpoint.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fledge.errors import UsageError
+
+
+class Recipe(BaseModel):
+    """Settings of one training run without distillation. Lengths are pixels of the network's input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    method: Literal["none"] = "none"
+    # data
+    data: str = ""
+    train_split: str = "train"
+    eval_split: str = "val"
+    image_size: int = Field(1024, ge=32, multiple_of=32)
+    view: Literal["fit", "crop"] = "crop"  # shrink the whole image to image_size, or cut windows at native resolution
+    overlap: int = Field(200, ge=0)  # of neighbouring windows at inference
+    hflip: bool = True
+    vflip: bool = True
+    right_angles: bool = False
+    rotate_degrees: float = Field(0.0, ge=0, le=180)
+    scale_low: float = Field(1.0, gt=0)
+    scale_high: float = Field(1.0, gt=0)
+    photometric: float = Field(0.0, ge=0, le=1)
+    # detector
+    detector: Literal["rotated_retinanet"] = "rotated_retinanet"
+    backbone: str = "resnet50"
+    neck_channels: int = Field(256, ge=8)
+    head_convs: int = Field(4, ge=1)
+    anchor_scale: float = Field(4.0, gt=0)
+    anchor_octaves: int = Field(3, ge=1)
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    positive_iou: float = Field(0.5, gt=0, le=1)
+    negative_iou: float = Field(0.4, gt=0, le=1)
+    box_loss: Literal["kld", "smooth_l1"] = "kld"
+    box_weight: float = Field(5.5, ge=0)
+    weights: str = ""  # a safetensors file for the backbone
+    frozen_stages: int = Field(0, ge=0, le=5)
+    freeze_norm: bool = False
+    # training
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(0.0025, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    batch_size: int = Field(2, ge=1)
+    epochs: int = Field(12, ge=1)
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[int, ...] = (8, 11)
+    warmup_steps: int = Field(500, ge=0)
+    clip_norm: float = Field(35.0, gt=0)
+    save_every: int = Field(1, ge=1)  # epochs
+    seed: int = Field(0, ge=0)
+    workers: int = Field(2, ge=0)
+    device: str = "auto"
+    # inference
+    score_threshold: float = Field(0.05, ge=0, le=1)
+    nms_iou: float = Field(0.1, ge=0, le=1)
+    max_detections: int = Field(2000, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.negative_iou > self.positive_iou:
+            raise ValueError("negative_iou is above positive_iou: lower it")
+        if self.scale_low > self.scale_high:
+            raise ValueError("scale_low is above scale_high: swap them")
+        if self.overlap >= self.image_size:
+            raise ValueError("overlap is not smaller than image_size: lower it")
+        return self
+
+
+class KDRNetRecipe(Recipe):
+    """Settings of a KD-RNet run: those of the student, and the two distillation terms."""
+
+    method: Literal["kd_rnet"] = "kd_rnet"  # type: ignore[assignment]
+    teacher: str = ""
+    kd_cls_weight: float = Field(1.0, ge=0)
+    kd_box_weight: float = Field(1.0, ge=0)
+    kd_temperature: float = Field(8.0, gt=0)
+    kd_box_temperature: float = Field(10.0, gt=0)
+    kd_probability: Literal["softmax", "sigmoid"] = "softmax"
+    kd_direction: Literal["student_teacher", "teacher_student"] = "student_teacher"
+
+
+METHODS: dict[str, type[Recipe]] = {"none": Recipe, "kd_rnet": KDRNetRecipe}
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes inside the package, by name."""
+    folder = Path(str(resources.files("fledge") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_recipe(path: str | Path, **changes: Any) -> Recipe:
+    """Read a recipe from a file, or a shipped one by name, with some settings replaced.
+
+    Raises:
+        UsageError: the file is missing or not TOML, a key is unknown or a value cannot be.
+    """
+    file = Path(path)
+    if not file.is_file():
+        shipped = shipped_recipes()
+        if str(path) not in shipped:
+            hint = f"shipped recipes: {', '.join(shipped)}"
+            raise UsageError(f"no such recipe: {path}: give a TOML file, or one of the {hint}")
+        file = shipped[str(path)]
+    try:
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"not TOML: {file}: {error}") from None
+    return make_recipe({**settings, **changes}, str(file))
+
+
+def make_recipe(settings: dict[str, Any], where: str) -> Recipe:
+    """Validate settings; ``where`` names their source in errors."""
+    method = settings.get("method", "none")
+    if not isinstance(method, str) or method not in METHODS:
+        raise UsageError(f"unknown method {method!r}: {where}: use one of {', '.join(METHODS)}")
+    try:
+        return METHODS[method].model_validate(settings)
+    except ValidationError as error:
+        problems = "; ".join(_explain(METHODS[method], dict(e)) for e in error.errors())
+        raise UsageError(f"bad recipe: {where}: {problems}") from None
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write every setting as flat TOML."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in recipe.model_dump(mode="json").items()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _explain(model: type[Recipe], error: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "recipe"
+    if error["type"] != "extra_forbidden":
+        return f"{key}: {error['msg']}"
+    near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.5)
+    return f"unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ": remove it")

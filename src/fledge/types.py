@@ -1,0 +1,257 @@
+"""What crosses the rooms of fledge: targets, batches, outputs and detections.
+
+Shape letters used everywhere: B images, N boxes, L levels, A anchors, K classes, C channels, H, W.
+Rotated boxes are (cx, cy, w, h, angle): pixels of one stated frame, radians, image axes (x right, y down), a positive
+angle turns +x towards +y (clockwise on screen), canonical form ``w >= h`` and ``angle`` in [-pi/2, pi/2) ("le90").
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fledge.errors import UsageError
+from fledge.geometry.boxes import corners
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The labelled objects of one image.
+
+    Attributes:
+        boxes: (N, 5) float32, le90, pixels of the image (or network input) they belong to.
+        labels: (N,) int64 in 0…K-1; there is no background class.
+        ignore: (N,) bool; an ignored object is never a positive and never a negative.
+        difficult: (N,) bool; trained on, skipped by the protocols that say so.
+        quads: (N, 4, 2) float32, the corners exactly as labelled, or None once a transform has made them meaningless.
+        image_id: the image's stem, unique within a dataset.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    ignore: Tensor
+    difficult: Tensor
+    quads: Tensor | None = None
+    image_id: str = ""
+
+    def __len__(self) -> int:
+        return self.boxes.shape[0]
+
+    def select(self, index: Tensor) -> Targets:
+        """The objects picked by a boolean mask or an index tensor of shape (N,) or (M,)."""
+        return replace(
+            self,
+            boxes=self.boxes[index],
+            labels=self.labels[index],
+            ignore=self.ignore[index],
+            difficult=self.difficult[index],
+            quads=None if self.quads is None else self.quads[index],
+        )
+
+    def to(self, device: torch.device | str) -> Targets:
+        """The same targets on another device."""
+        return replace(
+            self,
+            boxes=self.boxes.to(device),
+            labels=self.labels.to(device),
+            ignore=self.ignore.to(device),
+            difficult=self.difficult.to(device),
+            quads=None if self.quads is None else self.quads.to(device),
+        )
+
+    @staticmethod
+    def empty(image_id: str = "") -> Targets:
+        """Targets of an image without objects."""
+        return Targets(
+            boxes=torch.zeros(0, 5),
+            labels=torch.zeros(0, dtype=torch.int64),
+            ignore=torch.zeros(0, dtype=torch.bool),
+            difficult=torch.zeros(0, dtype=torch.bool),
+            quads=torch.zeros(0, 4, 2),
+            image_id=image_id,
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a training step sees.
+
+    Attributes:
+        images: (B, 3, H, W) uint8 RGB, padded on the right and bottom; normalised inside the model.
+        sizes: (B, 2) int64, true (height, width) of each image before padding.
+        targets: B ``Targets``, boxes in pixels of the padded frame.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    targets: tuple[Targets, ...]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        moved = tuple(t.to(device) for t in self.targets)
+        return Batch(self.images.to(device, non_blocking=True), self.sizes.to(device), moved)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a dense detector's ``forward`` returns: plain tensors that losses, distillers and export read.
+
+    Attributes:
+        logits: L tensors (B, A, K, H, W), raw class scores of the A anchors of each cell (before the sigmoid).
+        codes: L tensors (B, A, 5, H, W), raw box deltas in the same layout.
+        features: named feature maps (B, C, H, W): backbone ``c3`` … ``c5`` and neck ``p3`` … ``p7``.
+    """
+
+    logits: tuple[Tensor, ...]
+    codes: tuple[Tensor, ...]
+    features: dict[str, Tensor]
+
+
+def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
+    """L maps (B, A, D, H, W) as one (B, sum of H·W·A, D) tensor, in the anchors' order: level, row, column, anchor."""
+    return torch.cat([x.permute(0, 3, 4, 1, 2).flatten(1, 3) for x in levels], dim=1)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the pixels of some detections lie.
+
+    Attributes:
+        image_id: the image's stem.
+        size: (height, width) of the image in pixels, if known.
+        transform: affine (a, b, c, d, e, f) from pixels to world, x' = a·x + b·y + c, y' = d·x + e·y + f, if known.
+        crs: the world's coordinate reference system (such as ``EPSG:3857``), if known.
+    """
+
+    image_id: str = ""
+    size: tuple[int, int] | None = None
+    transform: tuple[float, float, float, float, float, float] | None = None
+    crs: str | None = None
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The boxes a detector found in one image, best score first.
+
+    Attributes:
+        boxes: (N, 5) float32, le90, pixels of ``frame``.
+        scores: (N,) float32 in [0, 1].
+        labels: (N,) int64, index into ``classes``.
+        classes: the K class names.
+        frame: the image the pixels belong to.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    frame: Frame = field(default_factory=Frame)
+
+    def __len__(self) -> int:
+        return self.boxes.shape[0]
+
+    @property
+    def corners(self) -> Tensor:
+        """(N, 4, 2) corner points, clockwise on screen, in the same pixels as ``boxes``."""
+        return corners(self.boxes)
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each detection."""
+        return [self.classes[i] for i in self.labels.tolist()]
+
+    def select(self, index: Tensor) -> Detections:
+        """The detections picked by a boolean mask or an index tensor."""
+        return replace(self, boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index])
+
+    def to(self, device: torch.device | str) -> Detections:
+        """The same detections on another device."""
+        return replace(self, boxes=self.boxes.to(device), scores=self.scores.to(device), labels=self.labels.to(device))
+
+    def above(self, score: float) -> Detections:
+        """The detections that score at least ``score``."""
+        return self.select(self.scores >= score)
+
+    def to_dota(self) -> dict[str, list[str]]:
+        """DOTA Task 1 lines by class name: ``image_id score x1 y1 x2 y2 x3 y3 x4 y4`` (every class has an entry)."""
+        lines: dict[str, list[str]] = {name: [] for name in self.classes}
+        for name, score, quad in zip(self.names, self.scores.tolist(), self.corners.flatten(1).tolist(), strict=True):
+            xy = " ".join(f"{v:.2f}" for v in quad)
+            lines[name].append(f"{self.frame.image_id} {score:.4f} {xy}")
+        return lines
+
+    def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
+        """COCO result records: ``bbox`` is the horizontal hull (x, y, w, h), ``segmentation`` the oriented box.
+
+        ``category_id`` counts from 1 in the order of ``classes``, as COCO's own files and the DOTA devkit do.
+        """
+        quads = self.corners
+        low, high = quads.amin(dim=1), quads.amax(dim=1)
+        hulls = torch.cat([low, high - low], dim=1).tolist()
+        rows = zip(self.labels.tolist(), self.scores.tolist(), hulls, quads.flatten(1).tolist(), strict=True)
+        key = self.frame.image_id if image_id is None else image_id
+        return [
+            {
+                "image_id": key,
+                "category_id": label + 1,
+                "score": round(score, 6),
+                "bbox": [round(v, 3) for v in hull],
+                "segmentation": [[round(v, 3) for v in quad]],
+            }
+            for label, score, hull, quad in rows
+        ]
+
+    def to_geojson(self) -> dict[str, Any]:
+        """A GeoJSON FeatureCollection with class, score, angle (radians, le90) and side lengths in pixels.
+
+        RFC 7946 wants longitude and latitude. A frame in ``EPSG:4326`` is written so, through its transform; a frame
+        without any reference is written in pixels (y down) and says so in ``"coordinates": "pixels"``.
+
+        Raises:
+            UsageError: the frame has another reference system; fledge does not reproject yet.
+        """
+        if self.frame.crs not in (None, "EPSG:4326"):
+            raise UsageError(
+                f"cannot write GeoJSON: {self.frame.image_id}: its coordinates are {self.frame.crs}, GeoJSON needs "
+                "EPSG:4326: convert the image, or write DOTA or COCO in pixels"
+            )
+        points = self.corners.double()
+        world = self.frame.transform if self.frame.crs else None
+        if world is not None:
+            a, b, c, d, e, f = world
+            x, y = points.unbind(-1)
+            points = torch.stack([a * x + b * y + c, d * x + e * y + f], dim=-1)
+        features = [
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [_ring(quad)]},
+                "properties": {
+                    "class": name,
+                    "score": round(score, 6),
+                    "angle": round(box[4], 6),
+                    "width_px": round(box[2], 3),
+                    "height_px": round(box[3], 3),
+                    "image": self.frame.image_id,
+                },
+            }
+            for name, score, box, quad in zip(
+                self.names, self.scores.tolist(), self.boxes.tolist(), points.tolist(), strict=True
+            )
+        ]
+        collection: dict[str, Any] = {"type": "FeatureCollection", "features": features}
+        if world is None:
+            collection["coordinates"] = "pixels"
+        json.dumps(collection, allow_nan=False)
+        return collection
+
+
+def _ring(quad: list[list[float]]) -> list[list[float]]:
+    """A closed ring, counter-clockwise in axes with y up as RFC 7946 asks."""
+    twice_area = sum(p[0] * q[1] - q[0] * p[1] for p, q in zip(quad, quad[1:] + quad[:1], strict=True))
+    ring = quad if twice_area > 0 else quad[::-1]
+    return [[round(x, 7), round(y, 7)] for x, y in [*ring, ring[0]]]

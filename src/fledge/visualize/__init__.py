@@ -1,0 +1,1 @@
+"""Pictures and pages: boxes on images, charts, self-contained reports."""
