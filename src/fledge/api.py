@@ -114,17 +114,7 @@ def load(run: str | Path, device: str = "auto") -> Predictor:
     Raises:
         DataError: there is no checkpoint, or it is damaged.
     """
-    detector, meta = _load_detector(Path(run))
-    recipe = make_recipe(meta["recipe"], str(run))
-    return Predictor(
-        detector,
-        recipe.image_size,
-        recipe.overlap,
-        recipe.view == "fit",
-        float(meta["pixel_scale"]),
-        recipe.nms_iou,
-        pick_device(device),
-    )
+    return _load_predictor(Path(run), device)[0]
 
 
 def evaluate(
@@ -145,9 +135,7 @@ def evaluate(
         device: where to compute.
         title: shown with the progress.
     """
-    _, meta = _load_detector(Path(run))
-    recipe = make_recipe(meta["recipe"], str(run))
-    predictor = load(run, device)
+    predictor, recipe = _load_predictor(Path(run), device)
     dataset = open_dataset(Path(data or recipe.data), split or recipe.eval_split, predictor.classes)
     with progress(title, len(dataset)) as advance:
         found = predictor.detect_many(dataset.paths, recipe.score_threshold, advance=lambda n: advance(n, ""))
@@ -218,7 +206,7 @@ def _load_teacher(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet | 
         return None
     if not recipe.teacher:
         raise UsageError("no teacher: recipe: set `teacher` to the folder of a finished run, or give --teacher")
-    teacher, _ = _load_detector(Path(recipe.teacher))
+    teacher, _, _ = _load_detector(Path(recipe.teacher))
     if teacher.classes != tuple(classes):
         raise DataError(
             f"classes differ: {recipe.teacher}: the teacher knows {', '.join(teacher.classes)}, the data have "
@@ -227,16 +215,31 @@ def _load_teacher(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet | 
     return teacher
 
 
-def _load_detector(path: Path) -> tuple[RotatedRetinaNet, dict[str, Any]]:
-    """The detector of a run folder or checkpoint, and its checkpoint's ``meta``."""
+def _load_detector(path: Path) -> tuple[RotatedRetinaNet, Recipe, dict[str, Any]]:
+    """The detector of a run folder or checkpoint, its recipe, and its checkpoint's ``meta``."""
     checkpoint = path if (path / "manifest.json").is_file() else newest_checkpoint(path / "checkpoints")
     if checkpoint is None:
         raise DataError(f"no checkpoint: {path}: give the folder of a run that was trained, such as runs/student")
     manifest, groups = load_checkpoint(checkpoint, "model")
     meta: dict[str, Any] = manifest["meta"]
-    detector = build_detector(make_recipe(meta["recipe"], str(checkpoint)), meta["classes"])
+    recipe = make_recipe(meta["recipe"], str(checkpoint))
+    detector = build_detector(recipe, meta["classes"])
     detector.load_state_dict(groups["model"])
-    return detector, meta
+    return detector, recipe, meta
+
+
+def _load_predictor(path: Path, device: str) -> tuple[Predictor, Recipe]:
+    detector, recipe, meta = _load_detector(path)
+    predictor = Predictor(
+        detector,
+        recipe.image_size,
+        recipe.overlap,
+        recipe.view == "fit",
+        float(meta["pixel_scale"]),
+        recipe.nms_iou,
+        pick_device(device),
+    )
+    return predictor, recipe
 
 
 def training_batches(recipe: Recipe, dataset: DetectionDataset, start: int, total: int) -> TrainLoader:

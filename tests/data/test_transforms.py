@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -283,3 +284,20 @@ def test_a_shift_by_half_a_pixel_blends_neighbours() -> None:
     row = np.zeros((1, 4, 3), np.uint8)
     row[0, 1] = 200
     assert warp(row, shift(0.5, 0), (1, 4))[0, 1:3, 0].tolist() == [100, 100]
+
+
+def test_crops_of_a_large_image_mostly_hold_an_object() -> None:
+    image = np.zeros((700, 900, 3), np.uint8)
+    targets = replace(
+        Targets.empty("x"),
+        boxes=torch.tensor([[810.0, 40.0, 20.0, 10.0, 0.3]]),
+        labels=torch.zeros(1, dtype=torch.int64),
+        ignore=torch.zeros(1, dtype=torch.bool),
+        difficult=torch.zeros(1, dtype=torch.bool),
+    )
+    augment = Augment(image_size=128, fit=False, hflip=True, right_angles=True)
+    held = 0
+    for seed in range(200):
+        _, moved = augment(image, targets, np.random.default_rng(seed))
+        held += len(moved) == 1 and bool(((moved.boxes[0, :2] >= 0) & (moved.boxes[0, :2] <= 128)).all())
+    assert 130 <= held <= 175  # three in four, and few of the others by chance

@@ -25,7 +25,7 @@ from fledge.engine.metric_log import MetricLog
 from fledge.engine.optim import Schedule
 from fledge.engine.progress import progress
 from fledge.engine.train_step import TrainStep
-from fledge.errors import FledgeError, NumericError
+from fledge.errors import FledgeError, NumericError, UsageError
 from fledge.types import Batch
 
 Batches = Callable[[int, int], Iterator[Batch]]
@@ -80,6 +80,8 @@ def train(step: TrainStep, optimizer: optim.Optimizer, batches: Batches, run: Ru
     step.to(device).train()
     total = run.schedule.total
     done, saved = _resume(step, optimizer, run)
+    if saved is not None and done >= total:
+        return saved
     sums: dict[str, Tensor] = {}
     pending, note = 0, ""
     with MetricLog(run.folder, done) as log, progress(run.title, total) as advance, _stop_requests() as stopped:
@@ -109,7 +111,7 @@ def train(step: TrainStep, optimizer: optim.Optimizer, batches: Batches, run: Ru
             if stopped() and done < total:
                 raise Interrupted(f"stopped after step {done} of {total}; run the same command again to go on")
     if saved is None:
-        raise NumericError(f"nothing to train: {run.folder}: the run has no steps: raise epochs")
+        raise UsageError(f"nothing to train: {run.folder}: the run has no steps: raise epochs")
     return saved
 
 
