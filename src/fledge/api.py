@@ -18,7 +18,7 @@ import torch
 import fledge
 from fledge.build import build_detector, build_train_step, load_backbone_weights, pick_device
 from fledge.data.datasets import open_dataset
-from fledge.data.labels import DetectionDataset
+from fledge.data.labels import DetectionDataset, class_index
 from fledge.data.sampling import TrainLoader
 from fledge.data.transforms import Augment
 from fledge.engine.checkpoint import load_checkpoint, newest_checkpoint
@@ -221,10 +221,14 @@ def _load_detector(path: Path) -> tuple[RotatedRetinaNet, Recipe, dict[str, Any]
     if checkpoint is None:
         raise DataError(f"no checkpoint: {path}: give the folder of a run that was trained, such as runs/student")
     manifest, groups = load_checkpoint(checkpoint, "model")
-    meta: dict[str, Any] = manifest["meta"]
-    recipe = make_recipe(meta["recipe"], str(checkpoint))
-    detector = build_detector(recipe, meta["classes"])
-    detector.load_state_dict(groups["model"])
+    try:
+        meta: dict[str, Any] = manifest["meta"]
+        class_index(meta["classes"])  # names become file names: a forged checkpoint must not choose paths
+        recipe = make_recipe(dict(meta["recipe"]), str(checkpoint))
+        detector = build_detector(recipe, meta["classes"])
+        detector.load_state_dict(groups["model"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"damaged checkpoint: {checkpoint}: {error}: use an older one of the same run") from error
     return detector, recipe, meta
 
 

@@ -140,7 +140,9 @@ def make_recipe(settings: dict[str, Any], where: str) -> Recipe:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write every setting as flat TOML."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in recipe.model_dump(mode="json").items()]
+    lines = [
+        f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in recipe.model_dump(mode="json").items()
+    ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

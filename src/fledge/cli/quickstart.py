@@ -9,7 +9,7 @@ import typer
 
 
 def quickstart(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything it makes.")] = Path("runs/quickstart"),
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for results [runs/quickstart].")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Your dataset, instead of rendered scenes.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of scenes, weights and order.")] = 0,
     full: Annotated[bool, typer.Option("--full", help="Five seeds, longer: mean ± sd, paired differences.")] = False,
@@ -40,6 +40,7 @@ def quickstart(
     if full and smallest:
         raise UsageError("--full and --smallest: quickstart: choose one")
     size = "full" if full else "smallest" if smallest else "standard"
+    out = out or Path("runs") / {"standard": "quickstart", "full": "full", "smallest": "smallest"}[size]
     result = run(out, data, size, seed, image_size, epochs, teacher_weights, device)
     _print(result.record)
     print(

@@ -107,7 +107,7 @@ def _header_size(file: BinaryIO) -> tuple[int, int]:
     if head.startswith(b"BM"):
         width, height = struct.unpack("<ii", head[18:26])
         return abs(height), width  # a negative height means rows from the top
-    if head[4:12] == b"jP  \r\n\x87\n":
+    if head[:12] == b"\0\0\0\x0cjP  \r\n\x87\n":
         return _jp2_size(file)
     raise ValueError("it is none of PNG, JPEG, TIFF, BMP and JPEG 2000")
 

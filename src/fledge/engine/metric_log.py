@@ -16,17 +16,17 @@ class MetricLog:
 
     Args:
         folder: the run folder.
-        start_step: rows of this step and later, left by an interrupted run, are dropped.
+        start_step: finished steps; later rows, left by an interrupted run, are dropped.
     """
 
     def __init__(self, folder: Path, start_step: int = 0) -> None:
         path = folder / "metrics.csv"
-        rows = [row for row in read_metrics(path) if row[0] < start_step] if path.exists() else []
+        rows = [row for row in read_metrics(path) if row[0] <= start_step] if path.exists() else []
         self._file = path.open("w", newline="", encoding="utf-8")
         self._csv = csv.writer(self._file)
         self._csv.writerow(("step", "name", "value"))
         self._csv.writerows(rows)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step or None)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1 if start_step else None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Log the numbers of one finished step."""

@@ -18,7 +18,7 @@ from fledge.build import build_detector, build_train_step, pick_device
 from fledge.data.datasets import find_splits, open_dataset
 from fledge.data.labels import DetectionDataset
 from fledge.errors import DataError, UsageError
-from fledge.recipe import Recipe, load_recipe, make_recipe
+from fledge.recipe import Recipe, load_recipe
 
 STAGES = ("conv1.", "layer1.", "layer2.", "layer3.", "layer4.")
 
@@ -76,8 +76,8 @@ class Plan:
 
     def distilled_recipe(self, seed: int) -> Recipe:
         """The same with KD-RNet at its recommended reading."""
-        settings = {**self.student.model_dump(), "seed": seed, "method": "kd_rnet"}
-        return make_recipe({**settings, "teacher": str(self.run("teacher", self.seeds[0]))}, "quickstart")
+        settings = self.student_recipe(seed).model_dump(exclude={"method"})
+        return load_recipe("kd_rnet_quickstart", **settings, teacher=str(self.run("teacher", self.seeds[0])))
 
 
 def plan_synthetic(out: Path, size: str, seed: int, epochs: int | None, device: str) -> Plan:
