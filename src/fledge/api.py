@@ -25,7 +25,7 @@ from fledge.engine.checkpoint import load_checkpoint, newest_checkpoint
 from fledge.engine.loop import Run
 from fledge.engine.loop import train as run_loop
 from fledge.engine.optim import Schedule, make_optimizer
-from fledge.engine.progress import console, progress
+from fledge.engine.progress import progress, say
 from fledge.errors import DataError, UsageError
 from fledge.evaluation.average_precision import COCO_THRESHOLDS, Interpolation, Metrics
 from fledge.evaluation.average_precision import evaluate as average_precision
@@ -76,7 +76,7 @@ def train(recipe: RecipeLike, out: str | Path, teacher: str | Path | None = None
     folder = Path(out)
     dataset = open_dataset(Path(settings.data), settings.train_split)
     for note in dataset.notes:
-        console.print(f"note: {note}", highlight=False)
+        say(f"note: {note}")
     settings = _one_class(settings, dataset.classes)
     _claim(folder, settings)
     device = pick_device(settings.device)
@@ -167,7 +167,7 @@ def _resolve(recipe: RecipeLike, teacher: str | Path | None) -> Recipe:
 def _one_class(recipe: Recipe, classes: Sequence[str]) -> Recipe:
     """With one class the softmax form of a distillation is identically zero: take the sigmoid form, and say so."""
     if isinstance(recipe, KDRNetRecipe) and len(classes) == 1 and recipe.kd_probability == "softmax":
-        console.print("note: one class: the softmax form would be zero, so kd_probability is now sigmoid")
+        say("note: one class: the softmax form would be zero, so kd_probability is now sigmoid")
         return recipe.model_copy(update={"kd_probability": "sigmoid"})
     return recipe
 
@@ -198,7 +198,7 @@ def _load_weights(student: RotatedRetinaNet, path: str) -> None:
     for what, names in (("not used", unused), ("left at random", untouched)):
         if names:
             text += f"; {what} {len(names)} ({', '.join(sorted({n.split('.')[0] for n in names}))})"
-    console.print(text, highlight=False)
+    say(text)
 
 
 def _load_teacher(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet | None:

@@ -1,22 +1,25 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from tests.geometry.oracle import slow_intersection
 from torch import Tensor
 
 from fledge.assign.max_iou import BACKGROUND, IGNORED, Assignment, MaxIoUAssigner
 from fledge.geometry.anchors import AnchorGrid
 from fledge.types import Targets
 
-from ..geometry.oracle import slow_intersection
-
 SHAPES = [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1)]
 
 
-def objects(rows: list[list[float]], labels: list[int] | None = None, ignore: list[bool] | None = None) -> Targets:
+def objects(
+    rows: Sequence[Sequence[float]], labels: list[int] | None = None, ignore: list[bool] | None = None
+) -> Targets:
     count = len(rows)
     return Targets(
         boxes=torch.tensor(rows, dtype=torch.float32).view(-1, 5),
@@ -40,8 +43,8 @@ def scene(seed: int, count: int, ignored: float = 0.0) -> Targets:
 
 def overlaps(anchor: list[float], box: list[float]) -> tuple[float, float]:
     """IoU, and intersection over the anchor's area, both rounded to float32."""
-    reach = (np.hypot(*anchor[2:4]) + np.hypot(*box[2:4])) / 2
-    if np.hypot(anchor[0] - box[0], anchor[1] - box[1]) > reach:
+    reach = (math.hypot(*anchor[2:4]) + math.hypot(*box[2:4])) / 2
+    if math.hypot(anchor[0] - box[0], anchor[1] - box[1]) > reach:
         return 0.0, 0.0
     inter = max(slow_intersection(anchor, box), 0.0)
     area = anchor[2] * anchor[3]
@@ -94,7 +97,7 @@ def test_matches_the_slow_reference(anchors: Tensor, seed: int) -> None:
     targets = [scene(10 * seed + i, n, ignored=0.3 if seed % 2 else 0.0) for i, n in enumerate(counts)]
     assignment = MaxIoUAssigner()(anchors, targets)
     assert_equals_reference(assignment, anchors, targets)
-    assert {BACKGROUND, IGNORED, 0, 1} - set(assignment.labels.unique().tolist()) in (set(), {0}, {1}, {0, 1})
+    assert assignment.positives > 0
 
 
 def test_by_hand() -> None:
@@ -162,7 +165,7 @@ def test_only_ignored_objects(anchors: Tensor) -> None:
     target = scene(5, 6)
     assignment = MaxIoUAssigner()(anchors, [replace(target, ignore=torch.ones(6, dtype=torch.bool))])
     assert assignment.positives == 0
-    assert set(assignment.labels.unique().tolist()) == {BACKGROUND, IGNORED}
+    assert set(assignment.labels.flatten().tolist()) == {BACKGROUND, IGNORED}
 
 
 def test_an_image_is_assigned_alike_in_any_batch(anchors: Tensor) -> None:

@@ -26,7 +26,7 @@ def random_boxes(count: int, seed: int) -> Tensor:
 def slow_divergence(pred: list[float], target: list[float]) -> float:
     """The textbook formula with explicit covariance matrices: KL(target || pred)."""
 
-    def gaussian(box: list[float]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    def gaussian(box: list[float]) -> tuple[np.ndarray, np.ndarray]:
         cx, cy, w, h, a = box
         turn = np.array([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]])
         return np.array([cx, cy]), turn @ np.diag([w * w / 4, h * h / 4]) @ turn.T
@@ -93,9 +93,7 @@ DEGENERATE = [
 
 @pytest.mark.parametrize("target", DEGENERATE)
 @pytest.mark.parametrize("pred", DEGENERATE)
-def test_degenerate_boxes_give_finite_values_and_gradients(
-    pred: tuple[float, ...], target: tuple[float, ...]
-) -> None:
+def test_degenerate_boxes_give_finite_values_and_gradients(pred: tuple[float, ...], target: tuple[float, ...]) -> None:
     first = boxes(pred, dtype=torch.float32).requires_grad_()
     loss = kld_loss(first, boxes(target, dtype=torch.float32))
     (gradient,) = torch.autograd.grad(loss.sum(), first)
@@ -107,9 +105,7 @@ def test_nan_is_never_hidden() -> None:
     assert bool(kld_loss(boxes((math.nan, 0, 4, 2, 0)), boxes(A)).isnan().all())
 
 
-BOX = st.tuples(
-    st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), st.floats(0, 2000), st.floats(0, 2000), st.floats(-10, 10)
-)
+BOX = st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), st.floats(0, 2000), st.floats(0, 2000), st.floats(-10, 10))
 BATCH = st.lists(st.tuples(BOX, BOX), max_size=12)
 
 

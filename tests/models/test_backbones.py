@@ -31,7 +31,7 @@ def images(side: int = 64) -> Tensor:
 def step(backbone: Backbone) -> None:
     """One optimiser step in train mode, with weight decay."""
     optimizer = torch.optim.SGD(backbone.parameters(), lr=0.1, weight_decay=0.1)
-    torch.stack([x.square().mean() for x in backbone.train()(images()).values()]).sum().backward()
+    torch.stack([x.square().mean() for x in backbone.train()(images()).values()]).sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
 
 

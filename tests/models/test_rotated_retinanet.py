@@ -17,13 +17,19 @@ from fledge.types import Batch, Outputs, Targets, flatten_levels
 from .conftest import Build, MakeBatch
 
 
-@pytest.mark.parametrize(
-    ("backbone", "millions"), [("resnet18", 20.08), ("resnet34", 30.19), ("resnet50", 36.64)]
-)
+@pytest.mark.parametrize(("backbone", "millions"), [("resnet18", 20.08), ("resnet34", 30.19), ("resnet50", 36.64)])
 def test_parameters_of_the_papers_layout(build: Build, backbone: str, millions: float) -> None:
     detector = build(classes=15, backbone=backbone, neck_channels=256, head_convs=4)
     count = sum(p.numel() for p in detector.parameters())
     assert round(count / 1e6, 2) == millions
+
+
+def test_a_fresh_detector_finds_nothing(build: Build, make_batch: MakeBatch) -> None:
+    detector = build(classes=15, backbone="resnet18", neck_channels=256, head_convs=4).train()
+    with torch.no_grad():
+        scores = flatten_levels(detector(make_batch(0, 0).images).logits).sigmoid()
+    assert 0.008 < float(scores.mean()) < 0.015
+    assert float((scores > 0.05).float().mean()) < 0.02
 
 
 def test_shapes_and_order_of_everything(build: Build) -> None:
@@ -136,7 +142,7 @@ def test_images_without_objects_train(build: Build, make_batch: MakeBatch, box_l
     assert list(terms) == ["cls", "box"]
     assert all(t.shape == () and bool(t.isfinite()) and t.requires_grad for t in terms.values())
     assert (float(terms["box"].detach()) == 0) == (sum(counts) == 0)
-    torch.stack(list(terms.values())).sum().backward()
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for p in detector.parameters()]
     assert all(g is not None and bool(g.isfinite().all()) for g in gradients)
     assert detector.head.cls_out.weight.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
@@ -148,7 +154,7 @@ def test_every_parameter_gets_a_gradient(build: Build, make_batch: MakeBatch, bo
     for module in detector.modules():  # timm starts the last norm of a residual branch at zero, which blocks gradients
         if isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
-    torch.stack(list(detector.loss(detector(batch.images), batch).values())).sum().backward()
+    torch.stack(list(detector.loss(detector(batch.images), batch).values())).sum().backward()  # type: ignore[no-untyped-call]
     silent = [n for n, p in detector.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
     assert silent == []
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor, optim
@@ -82,7 +83,7 @@ def load_checkpoint(path: Path, *stems: str) -> tuple[dict[str, Any], dict[str, 
             raise DataError(f"unknown checkpoint format {manifest['format']}: {path}: this fledge reads {FORMAT}")
         wanted = [f"{stem}.safetensors" for stem in stems] or list(manifest["files"])
         groups = {Path(name).stem: load_tensors(_read(path, name, manifest["files"])) for name in wanted}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(f"damaged checkpoint: {path}: {error}: use an older one of the same run") from error
     return manifest, groups
 

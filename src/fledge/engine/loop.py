@@ -136,6 +136,7 @@ def _save(step: TrainStep, optimizer: optim.Optimizer, run: Run, done: int) -> P
 
 
 def _non_finite(done: int, terms: Mapping[str, Tensor], norm: Tensor, batch: Batch) -> str:
+    terms = {name: value.detach() for name, value in terms.items()}
     values = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
     bad = [name for name, value in terms.items() if not math.isfinite(float(value))] or [f"gradient norm {float(norm)}"]
     images = ", ".join(t.image_id for t in batch.targets)

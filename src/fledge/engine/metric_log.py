@@ -25,7 +25,7 @@ class MetricLog:
         self._file = path.open("w", newline="", encoding="utf-8")
         self._csv = csv.writer(self._file)
         self._csv.writerow(("step", "name", "value"))
-        self._csv.writerows(rows)
+        self._csv.writerows((step, name, f"{value:.7g}") for step, name, value in rows)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1 if start_step else None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -47,9 +47,6 @@ class MetricLog:
 
 def read_metrics(path: Path) -> list[tuple[int, str, float]]:
     """The rows (step, name, value) of a ``metrics.csv``; a torn last line is left out."""
-    rows = []
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in list(csv.reader(file))[1:]:
-            if len(row) == 3:
-                rows.append((int(row[0]), row[1], float(row[2])))
-    return rows
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1].decode()
+    return [(int(step), name, float(value)) for step, name, value in list(csv.reader(whole.splitlines()))[1:]]

@@ -13,6 +13,11 @@ Advance = Callable[[int, str], None]
 console = Console(stderr=True)
 
 
+def say(text: str) -> None:
+    """A line for the user, beside the results on stdout; never wrapped, coloured or read as markup."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
     """Show how far ``title`` is. Call the given function with the number of finished steps and a short note."""
@@ -40,6 +45,6 @@ def _lines(title: str, total: int, every: float = 15.0) -> Advance:
             return
         last = now
         left = (now - start) / max(done, 1) * (total - done)
-        console.print(f"{title}: {done}/{total}, {left:.0f} s left {note}".rstrip(), highlight=False)
+        say(f"{title}: {done}/{total}, {left:.0f} s left {note}".rstrip())
 
     return advance

@@ -184,14 +184,15 @@ def _resize(image: Image, scale: float) -> Image:
     if scale == 1:
         return image
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    # Given as factors, OpenCV uses the exact scale; given as a size it would use the rounded one.
-    return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=how), dtype=np.uint8)
+    # Given as factors, OpenCV uses the exact scale; a size would be rounded. One pixel is the least.
+    fy, fx = (max(scale, 1 / side) for side in image.shape[:2])
+    return np.asarray(cv2.resize(image, None, fx=fx, fy=fy, interpolation=how), dtype=np.uint8)
 
 
 def _load(source: Source) -> tuple[Image, str]:
     """Pixels (H, W, 3) and the name of an image."""
     if not isinstance(source, np.ndarray):
         return read_image(Path(source)), Path(source).stem
-    if source.dtype != np.uint8 or source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] != 3):
+    if source.dtype != np.uint8 or source.ndim not in (2, 3) or source.shape[2:] not in ((), (3,)) or not source.size:
         raise UsageError(f"not an image: array of {source.dtype} {source.shape}: give uint8 (H, W, 3) RGB or (H, W)")
     return (source if source.ndim == 3 else np.repeat(source[:, :, None], 3, axis=2)), ""

@@ -13,7 +13,7 @@ from typing import Any
 from fledge import api
 from fledge.data.datasets import open_dataset
 from fledge.data.synthetic import write_dataset
-from fledge.engine.progress import console, progress
+from fledge.engine.progress import progress, say
 from fledge.errors import UsageError
 from fledge.evaluation.summary import evaluation_record
 from fledge.files import write_json
@@ -86,13 +86,12 @@ def run(plan: Plan, start: float) -> Result:
     if plan.synthetic:
         _render(plan)
     for note in plan.notes:
-        console.print(f"note: {note}", highlight=False)
+        say(f"note: {note}")
     runs = 1 + 2 * len(plan.seeds)
     minutes = 1.15 * estimate_seconds(plan) / 60
-    console.print(
+    say(
         f"About {minutes + 0.5:.0f} min for {runs} trainings of {plan.student.epochs} epochs on this machine. "
-        "Interrupt at any time: the same command goes on.",
-        highlight=False,
+        "Interrupt at any time: the same command goes on."
     )
     first = plan.seeds[0]
     api.train(plan.teacher, plan.run("teacher", first), title="1. teacher")

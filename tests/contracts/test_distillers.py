@@ -1,0 +1,147 @@
+"""What every distiller owes: add a method's recipe to ``METHODS`` and it is held to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from fledge.build import build_detector, build_train_step
+from fledge.engine.train_step import TrainStep
+from fledge.errors import UsageError
+from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.recipe import make_recipe
+from fledge.types import Batch, Targets
+
+CLASSES = ("plane", "ship", "tank")
+METHODS: dict[str, dict[str, Any]] = {
+    "kd_rnet": {"method": "kd_rnet"},
+    "kd_rnet_sigmoid": {"method": "kd_rnet", "kd_probability": "sigmoid", "kd_temperature": 1.0},
+    "kd_rnet_forward": {"method": "kd_rnet", "kd_direction": "teacher_student"},
+}
+TINY = {"backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "image_size": 64, "overlap": 0}
+
+
+def detector(seed: int) -> RotatedRetinaNet:
+    return build_detector(make_recipe({**TINY, "seed": seed}, "test"), CLASSES)
+
+
+def train_step(method: str, student: RotatedRetinaNet, teacher: RotatedRetinaNet, **settings: Any) -> TrainStep:
+    return build_train_step(make_recipe({**TINY, **METHODS[method], **settings}, "test"), student, teacher)
+
+
+def make_batch(*rows: list[list[float]]) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (len(rows), 3, 64, 64), generator=generator, dtype=torch.uint8)
+    targets = []
+    for boxes in rows:
+        no = torch.zeros(len(boxes), dtype=torch.bool)
+        labels = torch.arange(len(boxes)) % len(CLASSES)
+        targets.append(Targets(torch.tensor(boxes).view(-1, 5), labels, ignore=no, difficult=no))
+    return Batch(images, torch.full((len(rows), 2), 64), tuple(targets))
+
+
+OBJECTS = [[30.0, 30, 34, 30, 0.2], [40.0, 40, 40, 20, -1.2]]
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_terms(method: str) -> None:
+    step, batch = train_step(method, detector(0), detector(1)).train(), make_batch(OBJECTS, [])
+    task = set(step.student.loss(step.student(batch.images), batch))  # type: ignore[operator]
+    terms = step(batch)
+    extra = set(terms) - task
+    assert task < set(terms)
+    for name in extra:
+        assert name.startswith("kd_")
+        assert (terms[name].shape, terms[name].dtype) == ((), torch.float32)
+        assert float(terms[name].detach()) > 0
+    torch.stack([terms[name] for name in extra]).sum().backward()  # type: ignore[no-untyped-call]
+    gradients = [p.grad for p in step.student.parameters()]
+    assert sum(g is not None and bool((g != 0).any()) for g in gradients) > len(gradients) / 2
+    assert all(g is None or bool(g.isfinite().all()) for g in gradients)
+
+
+@pytest.mark.parametrize("rows", [([],), ([], [])])
+def test_nothing_to_find(method: str, rows: tuple[list[list[float]], ...]) -> None:
+    step = train_step(method, detector(0), detector(1)).train()
+    terms = step(make_batch(*rows))
+    assert all(bool(v.isfinite()) and v.requires_grad for v in terms.values())
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is not None for p in step.parameters())
+
+
+def test_a_twin_has_nothing_to_teach(method: str) -> None:
+    student, batch = detector(0).eval(), make_batch(OBJECTS, [])
+    step = train_step(method, student, detector(0)).eval()
+    alone = student.loss(student(batch.images), batch)
+    terms = step(batch)
+    for name, value in terms.items():
+        assert float(value.detach()) == (float(alone[name].detach()) if name in alone else 0)
+
+
+def test_the_student_looks_like_a_plain_one(method: str) -> None:
+    plain, student = detector(0), detector(0)
+    step = train_step(method, student, detector(1))
+    assert list(step.student.state_dict()) == list(plain.state_dict())
+    own = {k.removeprefix("distiller.") for k in step.state_dict() if k.startswith("distiller.")}
+    assert set(step.state_dict()) == {f"student.{k}" for k in plain.state_dict()} | {f"distiller.{k}" for k in own}
+
+
+def test_the_teacher_is_left_alone(method: str) -> None:
+    teacher = detector(1)
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    step, batch = train_step(method, detector(0), teacher), make_batch(OBJECTS, OBJECTS[:1])
+    optimizer = torch.optim.AdamW(step.parameters(), lr=1e-2)
+    for _ in range(2):
+        step.train()
+        optimizer.zero_grad()
+        torch.stack(list(step(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
+    assert all(p.grad is None for p in teacher.parameters())
+    assert not any(m.training for m in teacher.modules())
+
+
+def test_zero_weights_keep_the_terms(method: str) -> None:
+    """Parallel training needs every term in every step."""
+    step = train_step(method, detector(0), detector(1), kd_cls_weight=0.0, kd_box_weight=0.0).train()
+    terms = step(make_batch(OBJECTS))
+    assert [float(v.detach()) for k, v in terms.items() if k.startswith("kd_")] == [0, 0]
+    assert all(v.requires_grad for v in terms.values())
+
+
+def test_another_grid_is_refused(method: str) -> None:
+    four = build_detector(make_recipe({**TINY, "seed": 1}, "test"), [*CLASSES, "car"])
+    with pytest.raises(ValueError, match=r"student \[\(1, 9, 3, 8, 8\).*teacher \[\(1, 9, 4, 8, 8\)"):
+        train_step(method, detector(0), four)(make_batch(OBJECTS))
+
+
+def test_the_assignment_is_made_once(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    student, calls = detector(0), 0
+    assigner = student.assigner
+
+    def counting(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return assigner(*args)
+
+    monkeypatch.setattr(student, "assigner", counting)
+    train_step(method, student, detector(1))(make_batch(OBJECTS))
+    assert calls == 1
+
+
+def test_a_missing_teacher_is_named(method: str) -> None:
+    recipe = make_recipe({**TINY, **METHODS[method]}, "test")
+    with pytest.raises(UsageError, match="no teacher"):
+        build_train_step(recipe, detector(0), None)
+
+
+def test_without_a_method_there_is_only_the_student() -> None:
+    step = build_train_step(make_recipe(TINY, "test"), detector(0), None)
+    assert step.distiller is None
+    assert set(step(make_batch(OBJECTS))) == {"cls", "box"}

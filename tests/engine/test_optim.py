@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from torch import nn, optim
+
+from fledge.engine.optim import Schedule, make_optimizer
+
+
+def model() -> nn.Module:
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1), nn.Linear(2, 2))
+    body[3].requires_grad_(False)
+    return body
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_kernels_decay_and_the_rest_does_not(name: str) -> None:
+    body = model()
+    optimizer = make_optimizer(body, name, 0.1, 0.01, 0.8)
+    assert isinstance(optimizer, {"sgd": optim.SGD, "adamw": optim.AdamW}[name])
+    decayed, others = optimizer.param_groups
+    assert {id(p) for p in decayed["params"]} == {id(body[0].weight), id(body[2].weight)}  # type: ignore[index]
+    assert {p.ndim for p in others["params"]} == {1}
+    assert len(others["params"]) == 4
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.01, 0.0)
+    assert {g["lr"] for g in optimizer.param_groups} == {0.1}
+    if name == "sgd":
+        assert {g["momentum"] for g in optimizer.param_groups} == {0.8}
+    else:
+        assert {g["betas"] for g in optimizer.param_groups} == {(0.9, 0.999)}
+
+
+def test_cosine_falls_from_the_rate_to_nearly_nothing() -> None:
+    rate = Schedule(2.0, 100)
+    assert rate(0) == 2.0
+    assert rate(50) == pytest.approx(1.0)
+    assert rate(100) == pytest.approx(0.0)
+    assert rate(99) == pytest.approx(1 + math.cos(math.pi * 0.99))
+    values = [rate(i) for i in range(100)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_warm_up_starts_at_a_third() -> None:
+    rate = Schedule(3.0, 1000, "step", warmup=10, milestones=(500,))
+    assert rate(0) == pytest.approx(1.0)
+    assert rate(5) == pytest.approx(2.0)
+    assert rate(10) == 3.0
+    cosine = Schedule(3.0, 1000, "cosine", warmup=10)
+    assert cosine(5) == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * 0.005)))
+    assert cosine(10) == Schedule(3.0, 1000, "cosine")(10)
+
+
+def test_steps_drop_to_a_tenth_at_each_milestone() -> None:
+    rate = Schedule(1.0, 30, "step", milestones=(10, 20))
+    assert [rate(i) for i in (0, 9)] == [1.0, 1.0]
+    assert [rate(i) for i in (10, 19)] == pytest.approx([0.1, 0.1])
+    assert [rate(i) for i in (20, 29)] == pytest.approx([0.01, 0.01])
+
+
+def test_without_milestones_a_step_schedule_is_constant() -> None:
+    assert {Schedule(0.3, 5, "step")(i) for i in range(5)} == {0.3}
