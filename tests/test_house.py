@@ -23,7 +23,8 @@ LAYERS = (
     ("engine", "inference", "export"),
     ("recipe", "build"),
     ("api", "quickstart", "diagnosis", "method_cards"),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # One level, but these may import those: the top level is a few files of their own order.

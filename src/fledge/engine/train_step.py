@@ -14,7 +14,9 @@ from fledge.types import Batch, Detections, Outputs
 class Detector(Protocol):
     """The three verbs every detector has, and its class names."""
 
-    classes: tuple[str, ...]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K class names, in the order of the labels."""
 
     def __call__(self, images: Tensor, targets: Any = None) -> Outputs:
         """Images to raw outputs."""
