@@ -15,6 +15,7 @@ from fledge.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if p.is_file()]
+NAMES = {str(c.name or getattr(c.callback, "__name__", "")) for c in app.registered_commands}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -25,7 +26,8 @@ def blocks(text: str, *languages: str) -> list[str]:
 def commands(text: str) -> list[list[str]]:
     """The words of every ``fledge …`` line in shell blocks."""
     lines = [line for body in blocks(text, "sh", "bash", "console") for line in body.replace("\\\n", " ").splitlines()]
-    lines += [part for part in re.findall(r"`(fledge [^`\n]+)`", FENCE.sub("", text)) if part.isascii()]
+    inline = re.findall(r"`(fledge [^`\n]+)`", FENCE.sub("", text))  # messages start like this too: known commands only
+    lines += [part for part in inline if part.isascii() and part.split()[1] in NAMES]
     found = []
     for line in lines:
         words = shlex.split(line.removeprefix("$ "), comments=True)

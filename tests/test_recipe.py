@@ -48,7 +48,7 @@ def test_keys_of_another_method_are_unknown() -> None:
         ("epochs", "many"), ("epochs", 1.5), ("epochs", 0), ("epochs", [3]),
         ("lr", 0), ("lr", -1.0), ("lr", float("inf")),
         ("lr", float("nan")), ("image_size", 100), ("image_size", 0), ("view", "zoom"), ("optimizer", "adam"),
-        ("batch_size", 0), ("seed", -1), ("workers", -1), ("momentum", 1.0), 
+        ("batch_size", 0), ("seed", -1), ("workers", -1), ("momentum", 1.0),
         ("positive_iou", 0), ("rotate_degrees", 181),
         ("photometric", 1.1), ("score_threshold", 2), ("milestones", "8"), ("anchor_ratios", 1.0), ("hflip", "maybe"),
         ("data", 3), ("backbone", None),

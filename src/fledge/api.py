@@ -32,7 +32,7 @@ from fledge.evaluation.average_precision import evaluate as average_precision
 from fledge.evaluation.cost import Cost, measure_cost
 from fledge.inference.predictor import Predictor, Source
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
-from fledge.recipe import KDRNetRecipe, Recipe, load_recipe, make_recipe, write_recipe
+from fledge.recipe import KDRNetRecipe, Recipe, for_classes, load_recipe, make_recipe, write_recipe
 from fledge.types import Detections
 
 RecipeLike = Recipe | str | Path
@@ -77,7 +77,10 @@ def train(recipe: RecipeLike, out: str | Path, teacher: str | Path | None = None
     dataset = open_dataset(Path(settings.data), settings.train_split)
     for note in dataset.notes:
         say(f"note: {note}")
-    settings = _one_class(settings, dataset.classes)
+    fitted = for_classes(settings, len(dataset.classes))
+    if fitted != settings:
+        say("note: one class: the softmax form would be zero, so kd_probability is now sigmoid")
+        settings = fitted
     _claim(folder, settings)
     device = pick_device(settings.device)
     student = build_detector(settings, dataset.classes)
@@ -162,14 +165,6 @@ def _resolve(recipe: RecipeLike, teacher: str | Path | None) -> Recipe:
     if not settings.data:
         raise UsageError("no data: recipe: set `data` to a dataset folder")
     return settings
-
-
-def _one_class(recipe: Recipe, classes: Sequence[str]) -> Recipe:
-    """With one class the softmax form of a distillation is identically zero: take the sigmoid form, and say so."""
-    if isinstance(recipe, KDRNetRecipe) and len(classes) == 1 and recipe.kd_probability == "softmax":
-        say("note: one class: the softmax form would be zero, so kd_probability is now sigmoid")
-        return recipe.model_copy(update={"kd_probability": "sigmoid"})
-    return recipe
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:

@@ -97,6 +97,13 @@ class KDRNetRecipe(Recipe):
     kd_direction: Literal["student_teacher", "teacher_student"] = "student_teacher"
 
 
+def for_classes(recipe: Recipe, count: int) -> Recipe:
+    """The recipe, with KD-RNet in its sigmoid form if there is one class: the softmax form would be identically zero."""
+    if isinstance(recipe, KDRNetRecipe) and count == 1:
+        return recipe.model_copy(update={"kd_probability": "sigmoid"})
+    return recipe
+
+
 METHODS: dict[str, type[Recipe]] = {"none": Recipe, "kd_rnet": KDRNetRecipe}
 
 
@@ -143,7 +150,8 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     lines = [
         f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in recipe.model_dump(mode="json").items()
     ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n".join(lines).replace("\x7f", "\\u007f")  # the one character JSON leaves raw and TOML refuses
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _explain(model: type[Recipe], error: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import fledge.inference.predictor as module
 from fledge.errors import DataError, UsageError
 from fledge.inference.predictor import Predictor
+from fledge.inference.windows import windows
 from fledge.types import Detections
 
 Image = NDArray[np.uint8]
@@ -82,13 +83,10 @@ def test_any_objects_smaller_than_the_overlap_are_found_once(finder: Make, seed:
 def test_the_order_of_the_windows_does_not_matter(finder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     image = scene(250, 300, ON_SEAMS)
     before = finder().detect(image)
-    monkeypatch.setattr(module, "windows", lambda *args: WINDOWS(*args)[::-1])
+    monkeypatch.setattr(module, "windows", lambda *args: windows(*args)[::-1])
     after = finder().detect(image)
     assert rows(after) == rows(before)
     assert sorted(after.scores.tolist()) == sorted(before.scores.tolist())
-
-
-WINDOWS = module.windows
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 100])

@@ -14,11 +14,14 @@ import pytest
 from safetensors.numpy import load_file
 
 from fledge.data.raster import read_image
-from fledge.data.synthetic import write_dataset
+from fledge.data.synthetic import render_scene, write_dataset
 from fledge.errors import DataError, UsageError
+from fledge.files import write_bytes
 from fledge.quickstart import Result, quickstart
 from fledge.quickstart.job import differences
 from fledge.quickstart.plan import plan_own, plan_synthetic
+from fledge.recipe import load_recipe
+from fledge.visualize.images import encode
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -105,6 +108,22 @@ def test_own_data_without_a_held_out_split_is_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path, "train", 2, 64, 0)
     with pytest.raises(DataError, match="no held-out split"):
         quickstart(tmp_path / "out", data=tmp_path, device="cpu")
+
+
+def test_own_data_with_one_class_and_big_images(tmp_path: Path) -> None:
+    for split, seed in (("train", 1), ("valid", 2)):
+        for layout in ("apron", "tank-farm"):
+            folder = tmp_path / "data" / split
+            scene = render_scene(seed, 200, 260, layout)
+            write_bytes(folder / "images" / f"{layout}.png", encode(scene.image, "png"))
+            lines = [" ".join(f"{v:.1f}" for v in quad.ravel()) + " thing 0" for quad in scene.quads]
+            write_bytes(folder / "labelTxt" / f"{layout}.txt", "\n".join(lines).encode())
+    result = quickstart(tmp_path / "out", data=tmp_path / "data", image_size=96, epochs=1, device="cpu")
+    recipe = load_recipe(result.out / "distilled" / "recipe.toml").model_dump()
+    assert recipe["kd_probability"] == "sigmoid"
+    assert recipe["view"] == "crop"  # 260 px is more than 2.5 times 96
+    assert result.record["scene"]["windows"] > 1
+    assert "One seed is no evidence" in (result.out / "report.html").read_text()
 
 
 def test_arguments_that_do_not_go_together() -> None:

@@ -18,7 +18,7 @@ from fledge.build import build_detector, build_train_step, pick_device
 from fledge.data.datasets import find_splits, open_dataset
 from fledge.data.labels import DetectionDataset
 from fledge.errors import DataError, UsageError
-from fledge.recipe import Recipe, load_recipe
+from fledge.recipe import Recipe, for_classes, load_recipe
 
 STAGES = ("conv1.", "layer1.", "layer2.", "layer3.", "layer4.")
 
@@ -166,7 +166,8 @@ def estimate_seconds(plan: Plan, steps: int = 3) -> float:
     seed = plan.seeds[0]
     pairs = [(plan.teacher, None, 1), (plan.student, None, len(plan.seeds))]
     seconds = 0.0
-    for recipe, lesson, runs in [*pairs, (plan.distilled_recipe(seed), teacher, len(plan.seeds))]:
+    distilled = for_classes(plan.distilled_recipe(seed), len(dataset.classes))
+    for recipe, lesson, runs in [*pairs, (distilled, teacher, len(plan.seeds))]:
         learner = teacher if recipe is plan.teacher else student
         step = build_train_step(recipe, learner, lesson).to(pick_device(recipe.device)).train()
         total = max(len(dataset) // recipe.batch_size, 1) * recipe.epochs
