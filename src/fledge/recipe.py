@@ -98,7 +98,7 @@ class KDRNetRecipe(Recipe):
 
 
 def for_classes(recipe: Recipe, count: int) -> Recipe:
-    """The recipe, with KD-RNet in its sigmoid form if there is one class: the softmax form would be identically zero."""
+    """The recipe, with KD-RNet in its sigmoid form if there is one class: the softmax form would be zero."""
     if isinstance(recipe, KDRNetRecipe) and count == 1:
         return recipe.model_copy(update={"kd_probability": "sigmoid"})
     return recipe
