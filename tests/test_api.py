@@ -238,7 +238,6 @@ def test_unknown_devices_and_backbones(data: Path, tmp_path: Path) -> None:
         one_error(UsageError, "no CUDA device", recipe(data, device="cuda"), tmp_path / "c")
 
 
-@pytest.mark.xfail(strict=True, reason="the folder is claimed before device, weights and teacher are checked")
 @pytest.mark.parametrize(
     "wrong", [{"device": "tpu9"}, {"backbone": "resnet9"}, {"weights": "absent"}, {"method": "kd_rnet"}]
 )

@@ -29,7 +29,7 @@ LAYERS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # Within one level these may import those. Inference needs only the Detector protocol of engine.train_step.
-SIDEWAYS = {("build", "recipe"), ("quickstart", "api"), ("inference", "engine")}
+SIDEWAYS = {("build", "recipe"), ("quickstart", "api")}
 
 
 def room_of(module: str) -> str:

@@ -81,11 +81,11 @@ def train(recipe: RecipeLike, out: str | Path, teacher: str | Path | None = None
     if fitted != settings:
         say("note: one class: the softmax form would be zero, so kd_probability is now sigmoid")
         settings = fitted
-    _claim(folder, settings)
     device = pick_device(settings.device)
     student = build_detector(settings, dataset.classes)
     _load_weights(student, settings.weights)
     step = build_train_step(settings, student, _load_teacher(settings, dataset.classes))
+    _claim(folder, settings)
     run_loop(
         step,
         make_optimizer(step, settings.optimizer, settings.lr, settings.weight_decay, settings.momentum),

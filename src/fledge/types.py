@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -110,6 +110,10 @@ class Outputs:
     logits: tuple[Tensor, ...]
     codes: tuple[Tensor, ...]
     features: dict[str, Tensor]
+
+
+# So that torch.export takes a detector as it is.
+torch.export.register_dataclass(Outputs)
 
 
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
@@ -248,6 +252,23 @@ class Detections:
             collection["coordinates"] = "pixels"
         json.dumps(collection, allow_nan=False)
         return collection
+
+
+class Detector(Protocol):
+    """The three verbs every detector has, and its class names."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K class names, in the order of the labels."""
+
+    def __call__(self, images: Tensor, targets: Any = None) -> Outputs:
+        """Images to raw outputs."""
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Named, weighted scalars; their sum is the loss."""
+
+    def decode(self, outputs: Outputs, sizes: Tensor) -> list[Detections]:
+        """Outputs to detections, one per image."""
 
 
 def _ring(quad: list[list[float]]) -> list[list[float]]:

@@ -83,20 +83,18 @@ def test_a_folder_holds_tensors_and_json_only(saved: Path) -> None:
 
 def test_a_thousand_flipped_bits_are_all_refused(saved: Path) -> None:
     rng = random.Random(0)
-    files = sorted(saved.glob("*.safetensors"))
-    for _ in range(1000):
-        path = rng.choice(files)
+    for path in sorted(saved.glob("*.safetensors")):
         good = path.read_bytes()
-        bad = bytearray(good)
-        bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
-        path.write_bytes(bad)
-        with pytest.raises(DataError, match="damaged checkpoint"):
-            load_checkpoint(saved, path.stem)
+        for _ in range(500):
+            bad = bytearray(good)
+            bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+            path.write_bytes(bad)
+            with pytest.raises(DataError, match="damaged checkpoint"):
+                load_checkpoint(saved, path.stem)
         path.write_bytes(good)
     assert_same(load_checkpoint(saved)[1], groups())
 
 
-@pytest.mark.xfail(strict=True, reason="the manifest carries no hash of its own")
 def test_a_flipped_bit_in_the_manifest_is_refused_or_changes_nothing(saved: Path) -> None:
     path = saved / "manifest.json"
     good = path.read_bytes()

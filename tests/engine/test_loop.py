@@ -144,7 +144,7 @@ def test_the_gradient_is_clipped(tmp_path: Path, student: Any, feed: Any, make_r
     run = replace(make_run(tmp_path, total=1), clip_norm=1e-3)
     step = TrainStep(first)
     train(step, torch.optim.SGD(step.parameters(), lr=1.0), feed(), run, CPU)
-    moved = torch.cat([(v.detach() - before[k]).flatten() for k, v in first.named_parameters()]).norm()
+    moved = torch.cat([(v.detach() - before[k].detach()).flatten() for k, v in first.named_parameters()]).norm()
     assert float(moved) == pytest.approx(1e-3 * run.schedule(0), rel=1e-2)
 
 

@@ -51,7 +51,8 @@ def save_checkpoint(
             data = dump_tensors({k: v.detach().cpu().contiguous() for k, v in group.items()})
             files[f"{stem}.safetensors"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             _write(part / f"{stem}.safetensors", data)
-        manifest = {"format": FORMAT, "step": step, "files": files, "meta": dict(meta)}
+        manifest: dict[str, Any] = {"format": FORMAT, "step": step, "files": files, "meta": dict(meta)}
+        manifest["sha256"] = _digest(manifest)
         _write(part / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False).encode())
         if final.exists():
             shutil.rmtree(final)
@@ -60,8 +61,9 @@ def save_checkpoint(
         for old in _complete(folder)[:-2]:
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
         raise ResourceError(f"cannot save a checkpoint: {final}: {error.strerror or error}: free some space") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return final
 
 
@@ -81,6 +83,8 @@ def load_checkpoint(path: Path, *stems: str) -> tuple[dict[str, Any], dict[str, 
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise DataError(f"unknown checkpoint format {manifest['format']}: {path}: this fledge reads {FORMAT}")
+        if manifest.pop("sha256") != _digest(manifest):
+            raise DataError(f"damaged checkpoint: {path / 'manifest.json'}: its hash differs: use an older one")
         wanted = [f"{stem}.safetensors" for stem in stems] or list(manifest["files"])
         groups = {Path(name).stem: load_tensors(_read(path, name, manifest["files"])) for name in wanted}
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -97,10 +101,19 @@ def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
 def restore_optimizer(optimizer: optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put back what ``optimizer_tensors`` returned; groups and rates stay as they are."""
     state: dict[int, dict[str, Tensor]] = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, value in tensors.items():
         index, key = name.split("/")
-        state.setdefault(int(index), {})[key] = value
+        like = parameters[int(index)]
+        # Fused kernels walk a parameter and its state side by side in memory: both need the same layout.
+        laid = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        state.setdefault(int(index), {})[key] = laid
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Hash of a manifest without its own hash, whatever the order and spacing of its JSON."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _complete(folder: Path) -> list[Path]:

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from fledge.types import Batch, Detections, Outputs
-
-
-class Detector(Protocol):
-    """The three verbs every detector has, and its class names."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The K class names, in the order of the labels."""
-
-    def __call__(self, images: Tensor, targets: Any = None) -> Outputs:
-        """Images to raw outputs."""
-
-    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Named, weighted scalars; their sum is the loss."""
-
-    def decode(self, outputs: Outputs, sizes: Tensor) -> list[Detections]:
-        """Outputs to detections, one per image."""
+from fledge.types import Batch
 
 
 class TrainStep(nn.Module):
@@ -61,6 +44,13 @@ class TrainStep(nn.Module):
             with torch.autocast(batch.images.device.type, enabled=False):
                 terms = {**terms, **self.distiller(outputs, lesson, batch)}
         return terms
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the mode of student and distiller; the teacher stays in eval, whoever touched it."""
+        super().train(mode)
+        if self._teacher is not None:
+            self._teacher.eval()
+        return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the hidden teacher along with everything else."""

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from fledge.data.raster import read_image
 from fledge.data.transforms import PAD
-from fledge.engine.train_step import Detector
 from fledge.errors import UsageError
 from fledge.geometry.nms import rotated_nms
 from fledge.inference.windows import Window, windows
-from fledge.types import Detections, Frame
+from fledge.types import Detections, Detector, Frame
 
 Image = NDArray[np.uint8]
 Source = str | Path | Image

@@ -5,6 +5,9 @@ NeurIPS 2021, arXiv 2106.01883.
 
 Differs from the paper: no square root of the divergence is taken before the logarithm (MMRotate's "stable" form, the
 reading KD-RNet's authors most likely trained with).
+
+Known limit: the Gaussian of a square has no direction, so the loss cannot teach the angle of a square object (a storage
+tank, say). Such boxes come out turned at random, with an IoU down to 0.71: their AP75 stays low.
 """
 
 from __future__ import annotations

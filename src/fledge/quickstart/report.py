@@ -218,6 +218,10 @@ def _next_steps(page: Page, plan: Plan) -> None:
             "AP is the area under the precision envelope (VOC 2012). AP50:95 is the mean over IoU 0.50, 0.55 … 0.95. "
             "The last checkpoint is evaluated, never the best one. FLOPs count a multiply-add as two, without decoding."
         )
+        page.paragraph(
+            "The KLD box loss cannot see the angle of a square: storage tanks and the like come out turned at random, "
+            "which costs them AP75 but not AP50."
+        )
         page.paragraph("Every setting is in `recipe.toml` in each run folder; the figures are in `results.json`.")
 
 

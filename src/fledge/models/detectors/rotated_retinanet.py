@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fledge.assign.max_iou import Assignment, MaxIoUAssigner
+from fledge.errors import DataError, NumericError
 from fledge.geometry.anchors import AnchorGrid
 from fledge.geometry.coder import decode, encode
 from fledge.geometry.nms import rotated_nms
@@ -96,8 +97,25 @@ class RotatedRetinaNet(nn.Module):
     def assign(self, outputs: Outputs, batch: Batch) -> Assignment:
         """Which anchor learns what. Computed once a batch: the loss and a distiller ask for the same one."""
         if self._assigned is None or self._assigned[0]() is not batch:
+            self._check(batch)
             self._assigned = weakref.ref(batch), self.assigner(self.anchor_boxes(outputs), batch.targets)
         return self._assigned[1]
+
+    def _check(self, batch: Batch) -> None:
+        """Refuse targets that would be learnt as something else: boxes without area, labels without a class."""
+        for target in batch.targets:
+            sound = target.boxes.isfinite().all(dim=1) & (target.boxes[:, 2:4] > 0).all(dim=1)
+            known = target.ignore | ((target.labels >= 0) & (target.labels < len(self.classes)))
+            if not (sound & known).all():
+                row = int((~(sound & known)).nonzero()[0])
+                raise DataError(
+                    f"bad target: image {target.image_id}, object {row}: box {target.boxes[row].tolist()}, label "
+                    f"{int(target.labels[row])} of {len(self.classes)} classes: boxes need finite positive sides"
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling: without the assignment of the last batch."""
+        return {**self.__dict__, "_assigned": None}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Focal loss on all anchors that count and box loss on the positives, both divided by the positives."""
@@ -118,9 +136,14 @@ class RotatedRetinaNet(nn.Module):
         Args:
             outputs: what ``forward`` returned.
             sizes: (B, 2) true heights and widths; a box whose centre lies in the padding is dropped.
+
+        Raises:
+            NumericError: an output is not finite.
         """
         scores = flatten_levels(outputs.logits).float().sigmoid()
         codes = flatten_levels(outputs.codes).float()
+        if not (scores.isfinite().all() and codes.isfinite().all()):
+            raise NumericError("not finite: outputs of the detector: its weights or the image are damaged: check both")
         anchors = self.anchor_boxes(outputs)
         return [self._decode_image(*row, anchors) for row in zip(scores, codes, sizes, strict=True)]
 
