@@ -49,7 +49,7 @@ def evaluate(
     cost = result.cost
     print(
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.flops / 1e9:.2f} GFLOPs and {cost.milliseconds:.1f} ms an "
-        f"image at {cost.size[1]}x{cost.size[0]} px ({cost.threads} threads)\nAP: exact rotated IoU, {interpolation} "
+        f"image at {cost.size[1]}x{cost.size[0]} px (one thread)\nAP: exact rotated IoU, {interpolation} "
         f"interpolation, {result.metrics.images} images"
     )
     if out:

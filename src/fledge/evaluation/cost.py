@@ -20,7 +20,7 @@ class Cost:
         flops: floating-point operations (a multiply-add counts as two).
         milliseconds: median time of forward and decode at batch 1.
         size: (height, width) of the image.
-        threads: CPU threads used.
+        threads: CPU threads used for the time.
     """
 
     parameters: int
@@ -32,9 +32,14 @@ class Cost:
 
 @torch.no_grad()
 def measure_cost(detector: nn.Module, size: tuple[int, int], repeats: int = 20) -> Cost:
-    """Count and time a detector on one random image of ``size`` (height, width), on the device it is on."""
+    """Count and time a detector on one random image of ``size`` (height, width), on the device it is on.
+
+    On a CPU one thread is used: the time of a small network on several depends mostly on what else is running.
+    """
     device = next(detector.parameters()).device
     training = detector.training
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     detector.eval()
     image = torch.randint(0, 255, (1, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).to(
         device
@@ -52,10 +57,11 @@ def measure_cost(detector: nn.Module, size: tuple[int, int], repeats: int = 20) 
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
     detector.train(training)
+    torch.set_num_threads(threads)
     return Cost(
         parameters=sum(p.numel() for p in detector.parameters()),
         flops=int(counter.get_total_flops()),
         milliseconds=1000 * statistics.median(times[2:]),
         size=size,
-        threads=torch.get_num_threads(),
+        threads=1,
     )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fledge import api
 from fledge.data.datasets import open_dataset
 from fledge.data.synthetic import write_dataset
@@ -17,6 +19,7 @@ from fledge.engine.progress import progress, say
 from fledge.errors import UsageError
 from fledge.evaluation.summary import evaluation_record
 from fledge.files import write_json
+from fledge.quickstart.parallel import Job, run_jobs
 from fledge.quickstart.plan import Plan, estimate_seconds, plan_own, plan_synthetic
 from fledge.quickstart.report import write_report
 from fledge.quickstart.scene import SceneResult, run_scene
@@ -94,16 +97,16 @@ def run(plan: Plan, start: float) -> Result:
         "Interrupt at any time: the same command goes on."
     )
     first = plan.seeds[0]
+    threads = torch.get_num_threads()
     api.train(plan.teacher, plan.run("teacher", first), title="1. teacher")
-    for seed in plan.seeds:
-        which = f" (seed {seed})" if len(plan.seeds) > 1 else ""
-        api.train(plan.student_recipe(seed), plan.run("student", seed), title=f"2. student alone{which}")
-        api.distill(plan.distilled_recipe(seed), plan.run("distilled", seed), title=f"3. student distilled{which}")
+    run_jobs([job for seed in plan.seeds for job in _students(plan, seed)])
+    torch.set_num_threads(1)  # the detectors are small: a second thread would mostly wait
     evaluations = {role: _evaluate(plan, role) for role in ROLES}
     scene = run_scene(plan, evaluations["teacher"][0].dataset)
     record = _record(plan, evaluations, scene, time.monotonic() - start)
     write_json(plan.out / "results.json", record)
     write_report(plan, evaluations, scene, record)
+    torch.set_num_threads(threads)
     return Result(plan.out, evaluations, record)
 
 
@@ -113,6 +116,15 @@ def differences(alone: Sequence[float], distilled: Sequence[float]) -> dict[str,
     mean = sum(each) / len(each)
     sd = math.sqrt(sum((d - mean) ** 2 for d in each) / (len(each) - 1)) if len(each) > 1 else None
     return {"each": each, "mean": mean, "sd": sd, "wins": sum(d > 0 for d in each)}
+
+
+def _students(plan: Plan, seed: int) -> list[Job]:
+    """The two trainings of one seed, the longer one first."""
+    which = f", seed {seed}" if len(plan.seeds) > 1 else ""
+    return [
+        Job(f"2. student distilled{which}", plan.distilled_recipe(seed), plan.run("distilled", seed)),
+        Job(f"2. student alone{which}", plan.student_recipe(seed), plan.run("student", seed)),
+    ]
 
 
 def _render(plan: Plan) -> None:
@@ -134,7 +146,7 @@ def _render(plan: Plan) -> None:
 def _evaluate(plan: Plan, role: str) -> list[api.Evaluation]:
     seeds = plan.seeds[:1] if role == "teacher" else plan.seeds
     return [
-        api.evaluate(plan.run(role, seed), device=plan.student.device, title=f"4. evaluate {role}") for seed in seeds
+        api.evaluate(plan.run(role, seed), device=plan.student.device, title=f"3. evaluate {role}") for seed in seeds
     ]
 
 

@@ -18,6 +18,7 @@ from fledge.build import build_detector, build_train_step, pick_device
 from fledge.data.datasets import find_splits, open_dataset
 from fledge.data.labels import DetectionDataset
 from fledge.errors import DataError, UsageError
+from fledge.quickstart.parallel import cores
 from fledge.recipe import Recipe, for_classes, load_recipe
 
 STAGES = ("conv1.", "layer1.", "layer2.", "layer3.", "layer4.")
@@ -25,19 +26,20 @@ STAGES = ("conv1.", "layer1.", "layer2.", "layer3.", "layer4.")
 
 @dataclass(frozen=True)
 class Size:
-    """How much a quickstart on synthetic data does."""
+    """How much a quickstart on rendered scenes does. A teacher serves many students, so it may train for longer."""
 
     train: int
     test: int
     image_size: int
     epochs: int
+    teacher_epochs: int
     seeds: int
 
 
 SIZES = {
-    "smallest": Size(train=16, test=8, image_size=96, epochs=1, seeds=1),
-    "standard": Size(train=400, test=150, image_size=192, epochs=6, seeds=1),
-    "full": Size(train=800, test=300, image_size=192, epochs=24, seeds=5),
+    "smallest": Size(train=16, test=8, image_size=96, epochs=1, teacher_epochs=1, seeds=1),
+    "standard": Size(train=400, test=150, image_size=192, epochs=5, teacher_epochs=8, seeds=1),
+    "full": Size(train=800, test=300, image_size=192, epochs=16, teacher_epochs=24, seeds=5),
 }
 # Images shown to each network in training on the user's own data, unless --epochs says otherwise.
 BUDGET = 8000
@@ -100,7 +102,7 @@ def plan_synthetic(out: Path, size: str, seed: int, epochs: int | None, device: 
         data=data,
         synthetic=how,
         seeds=tuple(range(seed, seed + how.seeds)),
-        teacher=load_recipe("quickstart_teacher", **changes),
+        teacher=load_recipe("quickstart_teacher", **changes | {"epochs": epochs or how.teacher_epochs}),
         student=load_recipe("quickstart_student", **changes),
         command=f"fledge quickstart{flags} --seed {seed} --out {out}",
     )
@@ -159,30 +161,34 @@ def plan_own(
 
 
 def estimate_seconds(plan: Plan, steps: int = 3) -> float:
-    """Time for the three (or more) trainings, from a few steps of each on the real data."""
+    """Time for all trainings, from a few steps of each kind on the real data."""
     dataset = open_dataset(plan.data, plan.student.train_split)
     teacher = build_detector(plan.teacher, dataset.classes)
-    student = build_detector(plan.student, dataset.classes)
-    seed = plan.seeds[0]
-    pairs = [(plan.teacher, None, 1), (plan.student, None, len(plan.seeds))]
-    seconds = 0.0
-    distilled = for_classes(plan.distilled_recipe(seed), len(dataset.classes))
-    for recipe, lesson, runs in [*pairs, (distilled, teacher, len(plan.seeds))]:
-        learner = teacher if recipe is plan.teacher else student
-        step = build_train_step(recipe, learner, lesson).to(pick_device(recipe.device)).train()
-        total = max(len(dataset) // recipe.batch_size, 1) * recipe.epochs
-        seconds += runs * total * _step_seconds(step, recipe, dataset, min(steps, total))
-        learner.requires_grad_(True)
-    return seconds
+    device = pick_device(plan.student.device)
+    first = _training_seconds(plan.teacher, build_train_step(plan.teacher, teacher, None), dataset, steps)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    each = []
+    for recipe in (plan.student, for_classes(plan.distilled_recipe(plan.seeds[0]), len(dataset.classes))):
+        student = build_detector(recipe, dataset.classes)
+        lesson = teacher if recipe is not plan.student else None
+        each.append(_training_seconds(recipe, build_train_step(recipe, student, lesson), dataset, steps))
+    torch.set_num_threads(threads)
+    at_once = cores() if device.type == "cpu" else 1
+    return first + max(*each, len(plan.seeds) * sum(each) / at_once)
 
 
-def _step_seconds(step: torch.nn.Module, recipe: Recipe, dataset: DetectionDataset, steps: int) -> float:
+def _training_seconds(recipe: Recipe, step: torch.nn.Module, dataset: DetectionDataset, steps: int) -> float:
+    """Time of a whole training, from the median of a few steps (the first is left out)."""
+    device = pick_device(recipe.device)
+    step.to(device).train()
+    total = max(len(dataset) // recipe.batch_size, 1) * recipe.epochs
     times, start = [], time.perf_counter()
-    for batch in training_batches(recipe.model_copy(update={"workers": 0}), dataset, 0, steps + 1):
-        sum(step(batch.to(pick_device(recipe.device))).values()).backward()
+    for batch in training_batches(recipe.model_copy(update={"workers": 0}), dataset, 0, min(steps, total) + 1):
+        sum(step(batch.to(device)).values()).backward()
         times.append(time.perf_counter() - start)
         start = time.perf_counter()
-    return statistics.median(times[1:])
+    return total * statistics.median(times[1:])
 
 
 def _fit_to_data(dataset: DetectionDataset, image_size: int) -> tuple[dict[str, Any], list[str]]:

@@ -86,8 +86,9 @@ def _headline(page: Page, plan: Plan, evaluations: dict[str, list[Evaluation]], 
 def _results(page: Page, plan: Plan, evaluations: dict[str, list[Evaluation]], record: dict[str, Any]) -> None:
     page.heading("Results")
     page.paragraph(
-        f"All three saw the same {record['training_images']} training images for {plan.student.epochs} epochs, with "
-        "the same augmentation; both students began from the same weights and saw the same batches in the same order."
+        f"Both students saw the same {record['training_images']} training images for {plan.student.epochs} epochs, "
+        "from the same initial weights, in the same order and with the same augmentation. The teacher saw them for "
+        f"{plan.teacher.epochs} epochs."
     )
     if plan.synthetic:
         page.paragraph(
@@ -122,7 +123,7 @@ def _results(page: Page, plan: Plan, evaluations: dict[str, list[Evaluation]], r
         columns,
         rows,
         caption=f"Held-out images. AP in %, area under the curve, exact rotated IoU. The better student is marked. "
-        f"Time: forward and decoding of one {cost.size[1]}×{cost.size[0]} image, median, {cost.threads} threads."
+        f"Time: forward and decoding of one {cost.size[1]}×{cost.size[0]} image, median, one thread."
         + (" ± is the standard deviation over seeds." if len(plan.seeds) > 1 else ""),
         tones=[TONES[role] for role in NAMES],
         compare=(1, 2),
@@ -232,7 +233,7 @@ def _facts(plan: Plan, evaluations: dict[str, list[Evaluation]], record: dict[st
         "Data": f"{evaluations['student'][0].dataset.format} format, {plan.data}"
         + "".join(f"; {note}" for note in plan.notes),
         "Versions": f"fledge {fledge.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
-        "Machine": f"{platform.machine()}, {record['cores']} cores, torch uses {torch.get_num_threads()} threads",
+        "Machine": f"{platform.machine()}, {record['cores']} cores",
     }
 
 
