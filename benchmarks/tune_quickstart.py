@@ -3,7 +3,7 @@
     python benchmarks/tune_quickstart.py --out runs/tuning --jobs 2
 
 Scenes, weights and order come from a seed of their own (1000), so nothing that a default quickstart reports is tuned
-on what it reports. Every rate gets the quickstart's own budget. The table goes to stdout and to ``tuning.json``.
+on what it reports. Every rate gets the same budget. The table goes to stdout and to ``tuning.json``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SEED = 1000
+EPOCHS = 8
 RATES = (0.0005, 0.001, 0.002, 0.004, 0.008)
 
 
@@ -26,7 +27,7 @@ def one(out: Path, rate: float) -> None:
     from fledge.evaluation.summary import evaluation_record
     from fledge.quickstart.plan import plan_synthetic
 
-    plan = plan_synthetic(out, "standard", SEED, None, "cpu")
+    plan = plan_synthetic(out, "standard", SEED, EPOCHS, "cpu")
     run = out / f"lr-{rate:g}"
     api.train(plan.student.model_copy(update={"lr": rate}), run, title=f"lr {rate:g}")
     result = api.evaluate(run, title=f"evaluate lr {rate:g}")

@@ -94,7 +94,7 @@ def _results(page: Page, plan: Plan, evaluations: dict[str, list[Evaluation]], r
         page.paragraph(
             "The learning rates were fixed beforehand by tuning the student alone, on scenes of another seed "
             "(`docs/results/quickstart_tuning.md`); the teacher and the distilled student use what that gave. The "
-            "weights of the two distillation terms were not tuned."
+            "weights of the two distillation terms were not tuned on any result."
         )
     else:
         page.paragraph(
@@ -139,20 +139,15 @@ def _results(page: Page, plan: Plan, evaluations: dict[str, list[Evaluation]], r
 def _learning(page: Page, plan: Plan) -> None:
     page.heading("Learning")
     seed = plan.seeds[0]
-    curves = {role: _curves(plan.run(role, seed)) for role in NAMES}
-    task = [
-        Series(
-            NAMES[role].split(" (")[0], steps["cls"][0], np.add(steps["cls"][1], steps["box"][1]).tolist(), TONES[role]
-        )
-        for role, steps in curves.items()
-    ]
+    curves = _curves(plan.run("distilled", seed))
+    task = [task_loss(plan.run(role, seed), role) for role in NAMES]
     terms: Sequence[tuple[str, str, Tone]] = (
         ("cls", "focal", "student"),
         ("box", "KLD", "teacher"),
         ("kd_cls", "KD classes", "distilled"),
         ("kd_box", "KD boxes", "extra1"),
     )
-    parts = [Series(label, *curves["distilled"][name], tone) for name, label, tone in terms]
+    parts = [Series(label, *curves[name], tone) for name, label, tone in terms]
     page.figures(
         [
             (
@@ -164,6 +159,14 @@ def _learning(page: Page, plan: Plan) -> None:
                 "Weighted, as they enter the sum.",
             ),
         ]
+    )
+
+
+def task_loss(run: Path, role: str) -> Series:
+    """The logged focal plus box loss of a run, as a curve in its role's colour."""
+    curves = _curves(run)
+    return Series(
+        NAMES[role].split(" (")[0], curves["cls"][0], np.add(curves["cls"][1], curves["box"][1]).tolist(), TONES[role]
     )
 
 
