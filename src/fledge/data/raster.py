@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from fledge.errors import DataError
 
+# OpenCV prints a line for every tag of a GeoTIFF that it does not know.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".jp2"})
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _TIFF_VALUES = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8
