@@ -38,7 +38,7 @@ class Size:
 
 SIZES = {
     "smallest": Size(train=16, test=8, image_size=96, epochs=1, teacher_epochs=1, seeds=1),
-    "standard": Size(train=400, test=150, image_size=192, epochs=5, teacher_epochs=8, seeds=1),
+    "standard": Size(train=400, test=150, image_size=192, epochs=5, teacher_epochs=6, seeds=1),
     "full": Size(train=800, test=300, image_size=192, epochs=16, teacher_epochs=24, seeds=5),
 }
 # Images shown to each network in training on the user's own data, unless --epochs says otherwise.
