@@ -47,10 +47,11 @@ def main() -> None:
     write_bytes(options.out / "pictures.jpg", encode(_column(rows), "jpeg", 82))
     for role, name in NAMES.items():
         r = record[role][0]
-        cost = r["cost"]
+        cost = evaluations[list(NAMES).index(role)].cost
         print(
             f"| {name} | {100 * r['AP50']:.1f} | {100 * r['AP75']:.1f} | {100 * r['AP50:95']:.1f} | "
-            f"{cost['parameters'] / 1e6:.2f} | {cost['flops'] / 1e9:.2f} | {cost['milliseconds']:.0f} |"
+            f"{cost.parameters / 1e6:.2f} | {cost.flops / 1e9:.2f} | {cost.milliseconds:.0f} + "
+            f"{cost.decode_milliseconds:.0f} |"
         )
         print("  ", {c: round(v, 1) for c, v in zip(classes, values[role], strict=True)})
 

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 import fledge
 from fledge.build import build_detector, build_train_step, load_backbone_weights, pick_device
 from fledge.data.datasets import open_dataset
 from fledge.data.labels import DetectionDataset, class_index
 from fledge.data.sampling import TrainLoader
-from fledge.data.transforms import Augment
+from fledge.data.transforms import Augment, fit_to
 from fledge.engine.checkpoint import load_checkpoint, newest_checkpoint
 from fledge.engine.loop import Run
 from fledge.engine.loop import train as run_loop
@@ -44,7 +46,7 @@ class Evaluation:
 
     Attributes:
         metrics: average precisions.
-        cost: parameters, FLOPs and time of the detector, at the size of the split's most common network input.
+        cost: parameters, FLOPs and time of the detector, on up to 20 images of the most common input size.
         detections: one per image of the split, in its order.
         dataset: the split.
     """
@@ -145,7 +147,10 @@ def evaluate(
     truth = [dataset.targets(i) for i in range(len(dataset))]
     metrics = average_precision(found, truth, predictor.classes, COCO_THRESHOLDS, interpolation)
     sizes = [_input_size(tuple(size), recipe) for size in dataset.sizes.tolist()]
-    cost = measure_cost(predictor.module, statistics.mode(sizes))
+    size = statistics.mode(sizes)
+    chosen = [i for i, s in enumerate(sizes) if s == size]
+    samples = [_input(dataset, i, size, recipe) for i in chosen[:: max(1, len(chosen) // 20)][:20]]
+    cost = measure_cost(predictor.module, size, images=samples)
     return Evaluation(metrics, cost, found, dataset)
 
 
@@ -291,6 +296,17 @@ def _pixel_scale(dataset: DetectionDataset, recipe: Recipe) -> float:
     if recipe.view == "crop":
         return 1.0
     return float(recipe.image_size / statistics.median(dataset.sizes.max(axis=1).tolist()))
+
+
+def _input(dataset: DetectionDataset, i: int, size: tuple[int, int], recipe: Recipe) -> Tensor:
+    """Image i as the network sees it, or its first window: (3, H, W) uint8."""
+    image = dataset.read(i)
+    if recipe.view == "fit":
+        image, _ = fit_to(image, recipe.image_size)
+    canvas = np.zeros((*size, 3), np.uint8)
+    part = image[: size[0], : size[1]]
+    canvas[: part.shape[0], : part.shape[1]] = part
+    return torch.from_numpy(canvas).permute(2, 0, 1)
 
 
 def _input_size(size: tuple[int, int], recipe: Recipe) -> tuple[int, int]:

@@ -294,16 +294,17 @@ def test_unequal_numbers_of_images_are_refused() -> None:
 def test_record_is_strict_json_with_none_for_undefined() -> None:
     truth = objects([square(0), square(100)], labels=[0, 1])
     metrics = evaluate([detections([square(0)], [0.9])], [truth], CLASSES)
-    record = json.loads(json.dumps(evaluation_record(metrics, Cost(10, 20, 1.5, (64, 96), 1)), allow_nan=False))
+    record = json.loads(json.dumps(evaluation_record(metrics, Cost(10, 20, 1.5, 0.25, (64, 96), 1)), allow_nan=False))
     assert (record["AP50"], record["AP75"], record["AP50:95"]) == (0.5, 0.5, 0.5)
     assert record["classes"]["plane"] == {"objects": 1, "AP50": 1.0, "AP75": 1.0, "AP50:95": 1.0}
     assert record["classes"]["car"] == {"objects": 0, "AP50": None, "AP75": None, "AP50:95": None}
-    assert record["cost"] == {"parameters": 10, "flops": 20, "milliseconds": 1.5, "input": [64, 96], "threads": 1}
+    times = {"milliseconds": 1.5, "decode_milliseconds": 0.25}
+    assert record["cost"] == {"parameters": 10, "flops": 20, **times, "input": [64, 96], "threads": 1}
     assert record["images"] == 1
 
 
 def test_record_of_nothing() -> None:
-    record = evaluation_record(evaluate([], [], CLASSES), Cost(0, 0, 0.0, (32, 32), 1))
+    record = evaluation_record(evaluate([], [], CLASSES), Cost(0, 0, 0.0, 0.0, (32, 32), 1))
     assert (record["AP50"], record["images"]) == (None, 0)
     json.dumps(record, allow_nan=False)
 

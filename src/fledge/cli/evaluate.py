@@ -48,8 +48,9 @@ def evaluate(
     Console().print(table)
     cost = result.cost
     print(
-        f"{cost.parameters / 1e6:.2f} M parameters, {cost.flops / 1e9:.2f} GFLOPs and {cost.milliseconds:.1f} ms an "
-        f"image at {cost.size[1]}x{cost.size[0]} px (one thread)\nAP: exact rotated IoU, {interpolation} "
+        f"{cost.parameters / 1e6:.2f} M parameters, {cost.flops / 1e9:.2f} GFLOPs and {cost.milliseconds:.1f} + "
+        f"{cost.decode_milliseconds:.1f} ms (network + decoding) an "
+        f"image at {cost.size[1]}x{cost.size[0]} px (one thread)\nAP: exact rotated IoU, {interpolation.value} "
         f"interpolation, {result.metrics.images} images"
     )
     if out:

@@ -56,7 +56,7 @@ def _print(record: dict) -> None:  # type: ignore[type-arg]
     from rich.table import Table
 
     metrics = ("AP50", "AP75", "AP50:95")
-    table = Table("", *metrics, "parameters", "GFLOPs", "ms/image", title="held-out images")
+    table = Table("", *metrics, "parameters", "GFLOPs", "network ms", title="held-out images")
     names = {"teacher": "teacher", "student": "student alone", "distilled": "student distilled"}
     for role, name in names.items():
         runs = record["evaluations"][role]

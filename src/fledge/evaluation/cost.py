@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one forward pass over one image, decoding left out of the FLOPs and kept in the time.
+    """Cost of finding the objects of one image.
 
     Attributes:
         parameters: all parameters, frozen ones included.
-        flops: floating-point operations (a multiply-add counts as two).
-        milliseconds: median time of forward and decode at batch 1.
+        flops: floating-point operations of the network (a multiply-add counts as two).
+        milliseconds: median time of the network's forward pass at batch 1.
+        decode_milliseconds: median time of decoding and suppression, which grows with what is found.
         size: (height, width) of the image.
         threads: CPU threads used for the time.
     """
@@ -26,42 +28,60 @@ class Cost:
     parameters: int
     flops: int
     milliseconds: float
+    decode_milliseconds: float
     size: tuple[int, int]
     threads: int
 
 
 @torch.no_grad()
-def measure_cost(detector: nn.Module, size: tuple[int, int], repeats: int = 20) -> Cost:
-    """Count and time a detector on one random image of ``size`` (height, width), on the device it is on.
+def measure_cost(
+    detector: nn.Module, size: tuple[int, int], repeats: int = 20, images: Sequence[Tensor] | None = None
+) -> Cost:
+    """Count and time a detector on images of ``size`` (height, width), on the device it is on.
 
     On a CPU one thread is used: the time of a small network on several depends mostly on what else is running.
+
+    Args:
+        detector: its mode is restored afterwards.
+        size: of the network's input.
+        repeats: how many passes the median is over.
+        images: (3, H, W) uint8 of that size, taken in turn. Give real ones for the time of a trained detector: what
+            decoding takes depends on how much there is to find. By default one image of noise.
     """
     device = next(detector.parameters()).device
-    training = detector.training
-    threads = torch.get_num_threads()
+    training, threads = detector.training, torch.get_num_threads()
     torch.set_num_threads(1)
     detector.eval()
-    image = torch.randint(0, 255, (1, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).to(
-        device
-    )
-    sizes = torch.tensor([size], device=device)
+    noise = torch.randint(0, 255, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    inputs = [image[None].to(device) for image in images or [noise]]
     with FlopCounterMode(display=False) as counter:
-        detector(image)
-    times = []
-    for _ in range(repeats + 2):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        detector.decode(detector(image), sizes)  # type: ignore[operator]
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
+        detector(inputs[0])
+    passes = [_seconds(detector, inputs[i % len(inputs)]) for i in range(repeats + 2)]
     detector.train(training)
     torch.set_num_threads(threads)
     return Cost(
         parameters=sum(p.numel() for p in detector.parameters()),
         flops=int(counter.get_total_flops()),
-        milliseconds=1000 * statistics.median(times[2:]),
+        milliseconds=1000 * statistics.median(forward for forward, _ in passes[2:]),
+        decode_milliseconds=1000 * statistics.median(decode for _, decode in passes[2:]),
         size=size,
         threads=1,
     )
+
+
+def _seconds(detector: nn.Module, image: Tensor) -> tuple[float, float]:
+    """Time of forward and of decode on one (1, 3, H, W) image."""
+    sizes = torch.tensor([image.shape[-2:]], device=image.device)
+    _wait(image.device)
+    start = time.perf_counter()
+    outputs = detector(image)
+    _wait(image.device)
+    middle = time.perf_counter()
+    detector.decode(outputs, sizes)  # type: ignore[operator]
+    _wait(image.device)
+    return middle - start, time.perf_counter() - middle
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

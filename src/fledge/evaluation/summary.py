@@ -37,6 +37,7 @@ def evaluation_record(metrics: Metrics, cost: Cost) -> dict[str, Any]:
             "parameters": cost.parameters,
             "flops": cost.flops,
             "milliseconds": round(cost.milliseconds, 3),
+            "decode_milliseconds": round(cost.decode_milliseconds, 3),
             "input": list(cost.size),
             "threads": cost.threads,
         },

@@ -109,21 +109,26 @@ def _results(page: Page, plan: Plan, evaluations: dict[str, list[Evaluation]], r
         Column("AP50:95", best="high"),
         Column("Parameters, M", ".2f"),
         Column("GFLOPs", ".2f"),
-        Column("ms per image"),
+        Column("Network, ms"),
+        Column("Decoding, ms"),
     ]
     rows: list[list[Value]] = []
     for role, name in NAMES.items():
         cost = evaluations[role][0].cost
         backbone = (plan.teacher if role == "teacher" else plan.student).backbone
         scores: list[Value] = [_spread(record, role, metric) for metric in ("AP50", "AP75", "AP50:95")]
-        ms = statistics.median(e.cost.milliseconds for e in evaluations[role])
-        rows.append([name, backbone, *scores, cost.parameters / 1e6, cost.flops / 1e9, ms])
+        times = [
+            statistics.median(e.cost.milliseconds for e in evaluations[role]),
+            statistics.median(e.cost.decode_milliseconds for e in evaluations[role]),
+        ]
+        rows.append([name, backbone, *scores, cost.parameters / 1e6, cost.flops / 1e9, *times])
     cost = evaluations["student"][0].cost
     page.table(
         columns,
         rows,
         caption=f"Held-out images. AP in %, area under the curve, exact rotated IoU. The better student is marked. "
-        f"Time: forward and decoding of one {cost.size[1]}×{cost.size[0]} image, median, one thread."
+        f"Time for a held-out {cost.size[1]}×{cost.size[0]} image, median, one thread; decoding "
+        "depends on how many boxes score above 0.05."
         + (" ± is the standard deviation over seeds." if len(plan.seeds) > 1 else ""),
         tones=[TONES[role] for role in NAMES],
         compare=(1, 2),
