@@ -20,6 +20,7 @@ from fledge.files import write_bytes
 from fledge.quickstart.report import NAMES, TONES, task_loss
 from fledge.quickstart.scene import held_out_pictures
 from fledge.visualize.charts import BarSeries, bar_chart, line_chart
+from fledge.visualize.draw import resize
 from fledge.visualize.images import Image, encode
 from fledge.visualize.style import standalone
 
@@ -40,11 +41,11 @@ def main() -> None:
     curves = line_chart([task_loss(options.run / role, role) for role in NAMES], "step", "loss", "Task loss")
     write_bytes(options.out / "loss.svg", standalone(curves).encode())
     classes = evaluations[0].metrics.classes
-    values = {role: [100 * (record[role][0]["classes"][c]["AP50"] or np.nan) for c in classes] for role in NAMES}
+    values = {role: [_percent(record[role][0]["classes"][c]["AP50"]) for c in classes] for role in NAMES}
     bars = [BarSeries(NAMES[role].split(" (")[0], values[role], TONES[role]) for role in NAMES]
     write_bytes(options.out / "classes.svg", standalone(bar_chart(list(classes), bars, "AP50, %", "AP50")).encode())
     rows = [_row([truth, *found]) for _, truth, found in held_out_pictures(evaluations, options.images)]
-    write_bytes(options.out / "pictures.jpg", encode(_column(rows), "jpeg", 82))
+    write_bytes(options.out / "pictures.jpg", encode(_shrink(_column(rows)), "jpeg", 82))
     for role, name in NAMES.items():
         r = record[role][0]
         cost = evaluations[list(NAMES).index(role)].cost
@@ -54,6 +55,15 @@ def main() -> None:
             f"{cost.decode_milliseconds:.0f} |"
         )
         print("  ", {c: round(v, 1) for c, v in zip(classes, values[role], strict=True)})
+
+
+def _shrink(picture: Image) -> Image:
+    """A rendering for a page: at most 1,400 pixels wide."""
+    return resize(picture, min(1.0, 1400 / picture.shape[1]))
+
+
+def _percent(value: float | None) -> float:
+    return np.nan if value is None else 100 * value
 
 
 def _row(pictures: list[Image]) -> Image:

@@ -107,10 +107,10 @@ def _results(page: Page, plan: Plan, evaluations: dict[str, list[Evaluation]], r
         Column("AP50", best="high"),
         Column("AP75", best="high"),
         Column("AP50:95", best="high"),
-        Column("Parameters, M", ".2f"),
+        Column("M params", ".2f"),
         Column("GFLOPs", ".2f"),
-        Column("Network, ms"),
-        Column("Decoding, ms"),
+        Column("ms net"),
+        Column("ms decode"),
     ]
     rows: list[list[Value]] = []
     for role, name in NAMES.items():
