@@ -93,20 +93,22 @@ def run(plan: Plan, start: float) -> Result:
     runs = 1 + 2 * len(plan.seeds)
     minutes = 1.15 * estimate_seconds(plan) / 60
     say(
-        f"About {minutes + 0.5:.0f} min for {runs} trainings of {plan.student.epochs} epochs on this machine. "
+        f"About {minutes + 0.5:.0f} min for {runs} trainings on this machine. "
         "Interrupt at any time: the same command goes on."
     )
     first = plan.seeds[0]
-    threads = torch.get_num_threads()
     api.train(plan.teacher, plan.run("teacher", first), title="1. teacher")
     run_jobs([job for seed in plan.seeds for job in _students(plan, seed)])
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the detectors are small: a second thread would mostly wait
-    evaluations = {role: _evaluate(plan, role) for role in ROLES}
-    scene = run_scene(plan, evaluations["teacher"][0].dataset)
+    try:
+        evaluations = {role: _evaluate(plan, role) for role in ROLES}
+        scene = run_scene(plan, evaluations["teacher"][0].dataset)
+    finally:
+        torch.set_num_threads(threads)
     record = _record(plan, evaluations, scene, time.monotonic() - start)
     write_json(plan.out / "results.json", record)
     write_report(plan, evaluations, scene, record)
-    torch.set_num_threads(threads)
     return Result(plan.out, evaluations, record)
 
 

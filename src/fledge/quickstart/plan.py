@@ -77,7 +77,7 @@ class Plan:
         return self.student.model_copy(update={"seed": seed})
 
     def distilled_recipe(self, seed: int) -> Recipe:
-        """The same with KD-RNet at its recommended reading."""
+        """The same with KD-RNet, as the shipped recipe ``kd_rnet_quickstart`` has it."""
         settings = self.student_recipe(seed).model_dump(exclude={"method"})
         return load_recipe("kd_rnet_quickstart", **settings, teacher=str(self.run("teacher", self.seeds[0])))
 
