@@ -121,7 +121,7 @@ def test_own_data_with_one_class_and_big_images(tmp_path: Path) -> None:
     result = quickstart(tmp_path / "out", data=tmp_path / "data", image_size=96, epochs=1, device="cpu")
     recipe = load_recipe(result.out / "distilled" / "recipe.toml").model_dump()
     assert recipe["kd_probability"] == "sigmoid"
-    assert recipe["view"] == "crop"  # 260 px is more than 2.5 times 96
+    assert recipe["view"] == "crop"  # 96 px are less than 0.4 of 260
     assert result.record["scene"]["windows"] > 1
     assert "One seed is no evidence" in (result.out / "report.html").read_text()
 

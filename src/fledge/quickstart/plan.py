@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -43,6 +44,10 @@ SIZES = {
 }
 # Images shown to each network in training on the user's own data, unless --epochs says otherwise.
 BUDGET = 8000
+# Shrunk below this many pixels (square root of the area, first quartile), images are cut into windows instead.
+SMALLEST_OBJECT = 10.0
+# Random scaling on the user's own data: held-out images often come from another height than the training images.
+SCALES = (0.6, 1.5)
 
 
 @dataclass(frozen=True)
@@ -196,23 +201,31 @@ def _fit_to_data(dataset: DetectionDataset, image_size: int) -> tuple[dict[str, 
     if image_size % 32 or image_size < 64:
         raise UsageError(f"image size {image_size}: --image-size: give a multiple of 32, at least 64")
     long_side = statistics.median(dataset.sizes.max(axis=1).tolist())
-    fit = long_side <= 2.5 * image_size
-    scale = image_size / long_side if fit else 1.0
-    sides = np.sqrt(dataset.boxes[~dataset.ignore, 2] * dataset.boxes[~dataset.ignore, 3]) * scale
-    smallest = float(np.quantile(sides, 0.25))
+    labelled = dataset.boxes[~dataset.ignore]
+    sides = np.sqrt(labelled[:, 2] * labelled[:, 3])
+    shrunk = image_size / long_side
+    # Shrinking shows more at once, but an object under ten pixels is smaller than any anchor.
+    fit = shrunk >= 1 or (shrunk >= 0.4 and float(np.quantile(sides, 0.25)) * shrunk >= SMALLEST_OBJECT)
+    scale = shrunk if fit else 1.0
+    smallest = float(np.quantile(sides, 0.05)) * scale
+    longest = float(np.quantile(labelled[:, 2], 0.99)) * scale
+    overlap = min(32 * math.ceil(max(longest, image_size / 4) / 32), image_size // 2)
     # The smallest anchor's side is 8 times the scale; its three octaves reach 1.6 times as far.
     anchor = min((1.0, 2.0, 4.0), key=lambda s: abs(np.log(smallest / (8 * s * 1.26))))
     how = f"shrunk to {image_size} px" if fit else f"cut into {image_size} px windows at native resolution"
     notes = [
         f"images: long side {long_side:.0f} px (median), {how}",
-        f"objects: a quarter are smaller than {smallest:.0f} px at that scale, so anchors start at {8 * anchor:.0f} px",
+        f"objects: one in twenty is smaller than {smallest:.0f} px at that scale, so anchors start at {8 * anchor:.0f} px; "
+        f"scaled at random by {SCALES[0]} to {SCALES[1]} in training",
     ]
     settings = {
         "image_size": image_size,
         "view": "fit" if fit else "crop",
-        "overlap": image_size // 2,
+        "overlap": overlap,
         "anchor_scale": anchor,
         "right_angles": not fit,
+        "scale_low": SCALES[0],
+        "scale_high": SCALES[1],
     }
     return settings, notes
 
