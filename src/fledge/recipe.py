@@ -26,9 +26,14 @@ class Recipe(BaseModel):
     method: Literal["none"] = "none"
     # data
     data: str = ""
+    eval_data: str = ""  # where eval_split lies, if not in `data` (whole images beside a folder of tiles)
     train_split: str = "train"
     eval_split: str = "val"
-    image_size: int = Field(1024, ge=32, multiple_of=32)
+    skip_bad_labels: bool = False  # leave bad label lines out, and say how many, instead of stopping
+    allow_unlabelled: bool = False  # an image without a label file has no objects, instead of being an error
+    bands: tuple[int, ...] = ()  # bands of the images to read, counted from 1; none: grey or RGB as it is
+    pixel_range: tuple[float, ...] = ()  # low and high sample mapped on 0…255; none: 8 bit as is, 16 bit measured
+    image_size: int = Field(1024, ge=32)
     view: Literal["fit", "crop"] = "crop"  # shrink the whole image to image_size, or cut windows at native resolution
     overlap: int = Field(200, ge=0)  # of neighbouring windows at inference
     hflip: bool = True
@@ -48,9 +53,9 @@ class Recipe(BaseModel):
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     positive_iou: float = Field(0.5, gt=0, le=1)
     negative_iou: float = Field(0.4, gt=0, le=1)
-    box_loss: Literal["kld", "smooth_l1"] = "kld"
+    box_loss: Literal["kld", "gwd", "kfiou", "rotated_iou", "smooth_l1"] = "kld"
     box_weight: float = Field(5.5, ge=0)
-    weights: str = ""  # a safetensors file for the backbone
+    weights: str = ""  # of the backbone: a timm name, or a file (safetensors, or .pth with tensors only)
     frozen_stages: int = Field(0, ge=0, le=5)
     freeze_norm: bool = False
     # training
@@ -58,13 +63,19 @@ class Recipe(BaseModel):
     lr: float = Field(0.0025, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
-    batch_size: int = Field(2, ge=1)
+    backbone_lr: float = Field(1.0, gt=0)  # factor on `lr` for the backbone
+    batch_size: int = Field(2, ge=1)  # images of one optimiser step, over all processes
+    accumulate: int = Field(1, ge=1)  # parts in which a step's images are computed
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema_decay: float = Field(0.0, ge=0, lt=1)  # of the averaged weights that are evaluated; 0: no average
     epochs: int = Field(12, ge=1)
     schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = (8, 11)
     warmup_steps: int = Field(500, ge=0)
     clip_norm: float = Field(35.0, gt=0)
     save_every: int = Field(1, ge=1)  # epochs
+    skip_bad_steps: int = Field(0, ge=0)  # steps with a number that is not finite to leave out before stopping
+    deterministic: bool = False  # on CUDA: the same bits each time, slower
     seed: int = Field(0, ge=0)
     workers: int = Field(2, ge=0)
     device: str = "auto"
@@ -81,6 +92,12 @@ class Recipe(BaseModel):
             raise ValueError("scale_low is above scale_high: swap them")
         if self.overlap >= self.image_size:
             raise ValueError("overlap is not smaller than image_size: lower it")
+        if self.batch_size % self.accumulate:
+            raise ValueError("batch_size is no multiple of accumulate: change one")
+        if any(band < 1 for band in self.bands) or len(set(self.bands)) < len(self.bands):
+            raise ValueError("bands count from 1, each once: correct them")
+        if len(self.pixel_range) not in (0, 2) or (self.pixel_range and self.pixel_range[0] >= self.pixel_range[1]):
+            raise ValueError("pixel_range is not [low, high]: give two numbers, the lower one first")
         return self
 
 
@@ -95,6 +112,8 @@ class KDRNetRecipe(Recipe):
     kd_box_temperature: float = Field(10.0, gt=0)
     kd_probability: Literal["softmax", "sigmoid"] = "softmax"
     kd_direction: Literal["student_teacher", "teacher_student"] = "student_teacher"
+    kd_squared_temperature: bool = False  # multiply the class term by the square of its temperature
+    kd_anchors: Literal["valid", "positive"] = "valid"  # class distillation on all counted anchors, or positives only
 
 
 def for_classes(recipe: Recipe, count: int) -> Recipe:
@@ -139,7 +158,8 @@ def make_recipe(settings: dict[str, Any], where: str) -> Recipe:
     if not isinstance(method, str) or method not in METHODS:
         raise UsageError(f"unknown method {method!r}: {where}: use one of {', '.join(METHODS)}")
     try:
-        return METHODS[method].model_validate(settings)
+        # Strict, and as JSON, where a list is a tuple: `epochs = true` or `lr = "0.1"` is a mistake.
+        return METHODS[method].model_validate_json(json.dumps(settings, default=str), strict=True)
     except ValidationError as error:
         problems = "; ".join(_explain(METHODS[method], dict(e)) for e in error.errors())
         raise UsageError(f"bad recipe: {where}: {problems}") from None

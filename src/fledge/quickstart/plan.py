@@ -215,7 +215,7 @@ def _fit_to_data(dataset: DetectionDataset, image_size: int) -> tuple[dict[str, 
     how = f"shrunk to {image_size} px" if fit else f"cut into {image_size} px windows at native resolution"
     notes = [
         f"images: long side {long_side:.0f} px (median), {how}",
-        f"objects: one in twenty is smaller than {smallest:.0f} px at that scale, so anchors start at {8 * anchor:.0f} px; "
+        f"objects: one in twenty is under {smallest:.0f} px at that scale, so anchors start at {8 * anchor:.0f} px; "
         f"scaled at random by {SCALES[0]} to {SCALES[1]} in training",
     ]
     settings = {
