@@ -82,7 +82,8 @@ class Batch:
     """What a training step sees.
 
     Attributes:
-        images: (B, 3, H, W) uint8 RGB, padded on the right and bottom; normalised inside the model.
+        images: (B, C, H, W) uint8, RGB unless the recipe names bands, padded on the right and bottom; the model
+            normalises.
         sizes: (B, 2) int64, true (height, width) of each image before padding.
         targets: B ``Targets``, boxes in pixels of the padded frame.
     """
@@ -111,6 +112,14 @@ class Outputs:
     codes: tuple[Tensor, ...]
     features: dict[str, Tensor]
 
+    def float(self) -> Outputs:
+        """The same in float32, for losses after a forward in half precision."""
+        return Outputs(
+            logits=tuple(x.float() for x in self.logits),
+            codes=tuple(x.float() for x in self.codes),
+            features={name: x.float() for name, x in self.features.items()},
+        )
+
 
 # So that torch.export takes a detector as it is.
 torch.export.register_dataclass(Outputs)
@@ -119,6 +128,11 @@ torch.export.register_dataclass(Outputs)
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
     """L maps (B, A, D, H, W) as one (B, sum of H·W·A, D) tensor, in the anchors' order: level, row, column, anchor."""
     return torch.cat([x.permute(0, 3, 4, 1, 2).flatten(1, 3) for x in levels], dim=1)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision as float32, anything finer as it is: what losses compute in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 @dataclass(frozen=True)

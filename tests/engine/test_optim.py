@@ -60,3 +60,26 @@ def test_steps_drop_to_a_tenth_at_each_milestone() -> None:
 
 def test_without_milestones_a_step_schedule_is_constant() -> None:
     assert {Schedule(0.3, 5, "step")(i) for i in range(5)} == {0.3}
+
+
+class Detector(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)
+
+
+def test_the_backbone_may_learn_at_a_rate_of_its_own() -> None:
+    body = nn.ModuleDict({"student": Detector()})
+    optimizer = make_optimizer(body, "adamw", 0.1, 0.01, 0.9, backbone_lr=0.25)
+    rates = {id(p): (g["lr"], g["lr_factor"]) for g in optimizer.param_groups for p in g["params"]}
+    for name, parameter in body.named_parameters():
+        assert rates[id(parameter)] == ((0.025, 0.25) if "backbone" in name else (0.1, 1.0))
+    assert len(rates) == 4
+    assert {g["weight_decay"] for g in optimizer.param_groups} == {0.01, 0.0}
+
+
+def test_a_factor_of_one_leaves_the_groups_alone() -> None:
+    """So that the state of older checkpoints still belongs to the same parameters."""
+    body = nn.ModuleDict({"student": Detector()})
+    optimizer = make_optimizer(body, "sgd", 0.1, 0.01, 0.9, backbone_lr=1.0)
+    assert [len(g["params"]) for g in optimizer.param_groups] == [2, 2]

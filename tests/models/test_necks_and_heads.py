@@ -63,3 +63,18 @@ def test_one_head_for_all_levels_and_two_stacks() -> None:
         logits, codes = head([x, x])
     assert torch.equal(logits[0], logits[1])
     assert torch.equal(codes[0], codes[1])
+
+
+def test_gradients_of_maps_one_pixel_wide_in_half_precision() -> None:
+    """A CPU's bfloat16 kernels return uninitialised memory for a padded stride of two over such maps."""
+    torch.manual_seed(0)
+    neck = FPN((8, 8, 8), 16)
+    features = {name: torch.randn(4, 8, size, size) for name, size in (("c3", 8), ("c4", 4), ("c5", 2))}
+    exact = torch.autograd.grad(neck(features)["p7"].square().sum(), neck.p7.weight)[0]
+    for size in range(50):
+        litter = [torch.full((1000 + 77 * size + i,), float("inf")) for i in range(20)]
+        del litter
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            level = neck(features)["p7"]
+        half = torch.autograd.grad(level.float().square().sum(), neck.p7.weight)[0]
+        torch.testing.assert_close(half, exact, rtol=0.1, atol=0.05 * float(exact.abs().max()))

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from torch import nn, optim
 
 
-def make_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float, momentum: float) -> optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, name: str, lr: float, weight_decay: float, momentum: float, backbone_lr: float = 1.0
+) -> optim.Optimizer:
     """SGD with momentum or AdamW over the parameters that learn; biases and norm weights do not decay.
 
     Args:
@@ -18,11 +20,21 @@ def make_optimizer(model: nn.Module, name: str, lr: float, weight_decay: float, 
         lr: base learning rate.
         weight_decay: for matrices and kernels.
         momentum: of SGD; AdamW keeps its own 0.9 and 0.999.
+        backbone_lr: factor on the rate of parameters under a module called ``backbone``; kept as ``lr_factor`` in
+            the groups, for whoever sets their rates.
     """
-    learning = [p for p in model.parameters() if p.requires_grad]
+    parts: list[tuple[float, list[nn.Parameter]]] = [(1.0, []), (backbone_lr, [])]
+    for path, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parts[backbone_lr != 1 and "backbone" in path.split(".")][1].append(parameter)
     groups = [
-        {"params": [p for p in learning if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": some, "weight_decay": decay, "lr": lr * factor, "lr_factor": factor}
+        for factor, parameters in parts
+        for decay, some in (
+            (weight_decay, [p for p in parameters if p.ndim > 1]),
+            (0.0, [p for p in parameters if p.ndim <= 1]),
+        )
+        if some
     ]
     if name == "sgd":
         return optim.SGD(groups, lr=lr, momentum=momentum, fused=True)

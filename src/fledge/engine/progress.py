@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,13 +16,14 @@ console = Console(stderr=True)
 
 def say(text: str) -> None:
     """A line for the user, beside the results on stdout; never wrapped, coloured or read as markup."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    if _speaks():
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
     """Show how far ``title`` is. Call the given function with the number of finished steps and a short note."""
-    if not console.is_terminal:
+    if not console.is_terminal or not _speaks():
         yield _lines(title, total)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -32,6 +34,11 @@ def progress(title: str, total: int) -> Iterator[Advance]:
             bar.update(task, completed=done, note=note)
 
         yield advance
+
+
+def _speaks() -> bool:
+    """Whether this is the one of torchrun's processes that talks to the user; alone it is."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _lines(title: str, total: int, every: float = 15.0) -> Advance:

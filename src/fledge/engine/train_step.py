@@ -3,47 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from fledge.types import Batch
+from fledge.types import Batch, Outputs
+
+Precision = Literal["fp32", "bf16", "fp16"]
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TrainStep(nn.Module):
     """Forward and losses of a student, alone or with a distiller and its teacher.
 
     The teacher is kept out of parameters, state dict and gradient buckets; it is always in eval mode and runs without
-    gradients.
+    gradients. With a lower precision the networks compute in it and every loss in float32.
 
     Args:
         student: the detector that learns.
         teacher: a trained detector, or None.
         distiller: turns the outputs of both into named terms; given exactly when a teacher is.
+        precision: of the networks' forward and backward; weights stay in float32.
     """
 
     _teacher: nn.Module | None
 
     def __init__(
-        self, student: nn.Module, teacher: nn.Module | None = None, distiller: nn.Module | None = None
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None = None,
+        distiller: nn.Module | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         super().__init__()
         if (teacher is None) != (distiller is None):
             raise ValueError("a teacher and a distiller come together: give both or neither")
-        self.student, self.distiller = student, distiller
+        self.student, self.distiller, self.precision = student, distiller, precision
         object.__setattr__(self, "_teacher", teacher.eval().requires_grad_(False) if teacher is not None else None)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of one batch; the total is their sum."""
-        outputs = self.student(batch.images)
-        terms: dict[str, Tensor] = self.student.loss(outputs, batch)  # type: ignore[operator]
-        if self.distiller is not None and self._teacher is not None:
-            with torch.no_grad():
-                lesson = self._teacher(batch.images)
-            with torch.autocast(batch.images.device.type, enabled=False):
+        outputs = self._outputs(self.student, batch)
+        with torch.autocast(batch.images.device.type, enabled=False):
+            terms: dict[str, Tensor] = self.student.loss(outputs, batch)  # type: ignore[operator]
+            if self.distiller is not None and self._teacher is not None:
+                with torch.no_grad():
+                    lesson = self._outputs(self._teacher, batch)
                 terms = {**terms, **self.distiller(outputs, lesson, batch)}
         return terms
+
+    def _outputs(self, detector: nn.Module, batch: Batch) -> Outputs:
+        if self.precision == "fp32":
+            return detector(batch.images)  # type: ignore[no-any-return]
+        with torch.autocast(batch.images.device.type, dtype=_DTYPES[self.precision]):
+            outputs: Outputs = detector(batch.images)
+        return outputs.float()
 
     def train(self, mode: bool = True) -> Self:
         """Switch the mode of student and distiller; the teacher stays in eval, whoever touched it."""

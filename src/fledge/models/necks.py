@@ -23,8 +23,9 @@ class FPN(nn.Module):
         self.channels = channels
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
         self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
-        self.p6 = nn.Conv2d(in_channels[-1], channels, 3, stride=2, padding=1)
-        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        # Padded by hand: given padding, a CPU's bfloat16 kernels return rubbish gradients for maps one pixel wide.
+        self.p6 = nn.Conv2d(in_channels[-1], channels, 3, stride=2)
+        self.p7 = nn.Conv2d(channels, channels, 3, stride=2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
@@ -36,5 +37,5 @@ class FPN(nn.Module):
         for i in (1, 0):
             inner[i] = inner[i] + F.interpolate(inner[i + 1], size=inner[i].shape[-2:], mode="nearest")
         p3, p4, p5 = (conv(x) for conv, x in zip(self.output, inner, strict=True))
-        p6 = self.p6(features["c5"])
-        return {"p3": p3, "p4": p4, "p5": p5, "p6": p6, "p7": self.p7(p6)}
+        p6 = self.p6(F.pad(features["c5"], (1, 1, 1, 1)))
+        return {"p3": p3, "p4": p4, "p5": p5, "p6": p6, "p7": self.p7(F.pad(p6, (1, 1, 1, 1)))}
