@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fledge.engine.metric_log import MetricLog, read_metrics
+from fledge.errors import DataError
 
 
 def write(folder: Path, start: int, steps: range) -> None:
@@ -54,6 +57,34 @@ def test_a_file_torn_anywhere_gives_whole_rows_only(tmp_path: Path) -> None:
         path.write_bytes(text[:end])
         whole = text[:end].count(b"\n") - 1
         assert read_metrics(path) == rows[: max(whole, 0)], text[:end]
+
+
+def test_tensorboard_reads_every_number_once(tmp_path: Path) -> None:
+    """Also of a run that was killed at step 3 and resumed from step 1: its own reader is the judge."""
+    with MetricLog(tmp_path) as log:
+        for step in range(1, 4):
+            log.write(step, {"loss": 1 / step, "lr": 0.5})
+        killed = shutil.copytree(tmp_path / "tensorboard", tmp_path / "killed")
+    shutil.rmtree(tmp_path / "tensorboard")
+    killed.rename(tmp_path / "tensorboard")
+    write(tmp_path, 1, range(2, 5))
+    reader = EventAccumulator(str(tmp_path / "tensorboard"))
+    reader.Reload()
+    assert [(e.step, e.value) for e in reader.Scalars("loss")] == [
+        (1, 1.0), *((step, pytest.approx(1 / (step + 1))) for step in (2, 3, 4)),
+    ]  # fmt: skip
+    assert {e.step for e in reader.Scalars("lr")} == {1, 2, 3, 4}
+
+
+def test_a_file_that_is_no_log_is_set_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("my,own,table\nx,y,z\n", "a,b\n1\n", "step,name,value\n1,loss,high\n"):
+        (tmp_path / "metrics.csv").write_text(text)
+        with pytest.raises(DataError, match="not a log of a run"):
+            read_metrics(tmp_path / "metrics.csv")
+        write(tmp_path, 0, range(1, 3))
+        assert len(read_metrics(tmp_path / "metrics.csv")) == 4
+        assert (tmp_path / "metrics.csv.old").read_text() == text
+        assert "warning" in capsys.readouterr().err
 
 
 def test_a_torn_line_is_gone_after_resuming(tmp_path: Path) -> None:

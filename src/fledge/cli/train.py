@@ -15,6 +15,23 @@ SetOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Replaces the recipe's `seed`.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+WeightsOption = Annotated[
+    str | None, typer.Option("--weights", metavar="SOURCE", help="Start from a timm name, a file, or a fledge run.")
+]
+ResetOption = Annotated[
+    bool, typer.Option("--reset-head", help="With --weights RUN: a fresh class layer if its classes differ.")
+]
+PrecisionOption = Annotated[str | None, typer.Option("--precision", help="fp32, bf16 or fp16.")]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-bad-labels", help="Leave bad label lines out, and say how many, instead of stopping.")
+]
+UnlabelledOption = Annotated[
+    bool, typer.Option("--allow-unlabelled", help="An image without a label file has no objects.")
+]
+ChangesOption = Annotated[
+    str | None,
+    typer.Option("--allow-changes", metavar="KEY[,KEY]", help="Settings that may differ when a run goes on."),
+]
 
 
 def train(
@@ -23,7 +40,13 @@ def train(
     out: OutOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
+    weights: WeightsOption = None,
+    reset_head: ResetOption = False,
+    precision: PrecisionOption = None,
+    skip_bad_labels: SkipOption = False,
+    allow_unlabelled: UnlabelledOption = False,
     settings: SetOption = None,
+    allow_changes: ChangesOption = None,
 ) -> None:
     """Train a detector from a recipe. Run the same command again to go on after an interruption.
 
@@ -32,11 +55,25 @@ def train(
         fledge train quickstart_student --data runs/quickstart/data
 
         fledge train my.toml --set lr=0.001 --set epochs=24 --out runs/longer
+
+        fledge train my.toml --set epochs=36 --out runs/longer --allow-changes epochs
     """
     from fledge import api
 
-    resolved = resolve(recipe, settings, data=data, seed=seed, device=device)
-    finish(api.train(resolved, out or Path("runs") / Path(recipe).stem, title="train"))
+    resolved = resolve(
+        recipe,
+        settings,
+        data=data,
+        seed=seed,
+        device=device,
+        weights=weights,
+        reset_head=reset_head or None,
+        precision=precision,
+        skip_bad_labels=skip_bad_labels or None,
+        allow_unlabelled=allow_unlabelled or None,
+    )
+    run = out or Path("runs") / Path(recipe).stem
+    finish(api.train(resolved, run, title="train", allow_changes=keys(allow_changes)))
 
 
 def resolve(recipe: str, settings: list[str] | None, **changes: Any) -> Any:
@@ -56,6 +93,11 @@ def resolve(recipe: str, settings: list[str] | None, **changes: Any) -> Any:
         except tomllib.TOMLDecodeError:
             given[key.strip()] = text.strip()
     return load_recipe(recipe, **given)
+
+
+def keys(text: str | None) -> list[str]:
+    """The names in a list such as ``lr,epochs``."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def finish(run: Path) -> None:
