@@ -7,6 +7,7 @@ stored image: pixel i covers [i, i + 1], so an image of width W reaches from 0 t
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fledge.data.raster import read_image
+from fledge.data.raster import COLOUR, PixelRule, read_image
 from fledge.errors import DataError
 from fledge.geometry.boxes import boxes_from_quads, canonicalize
 from fledge.types import Targets
@@ -59,7 +60,10 @@ class DetectionDataset:
         difficult: (T,) bool.
         ignore: (T,) bool; these have label 0, which means nothing.
         offsets: (n + 1,) int64.
+        stamps: (n, 2) int64 size in bytes and time of change in nanoseconds of each image file when it was indexed.
         notes: what was mended or found odd while reading, one sentence each, to be shown to the user.
+        skipped: the bad labels left out, if that was asked for.
+        pixels: how ``read`` turns stored samples into bytes; C channels.
     """
 
     root: Path
@@ -75,7 +79,10 @@ class DetectionDataset:
     difficult: NDArray[np.bool_]
     ignore: NDArray[np.bool_]
     offsets: NDArray[np.int64]
+    stamps: NDArray[np.int64]
     notes: tuple[str, ...] = ()
+    skipped: tuple[LabelProblem, ...] = ()
+    pixels: PixelRule = COLOUR
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -93,12 +100,13 @@ class DetectionDataset:
         )
 
     def read(self, i: int) -> NDArray[np.uint8]:
-        """Image i as (H, W, 3) uint8 RGB.
+        """Image i as (H, W, C) uint8: RGB, or what ``pixels`` asks for.
 
         Raises:
-            DataError: the file cannot be read, or its size is no longer the one the labels were checked against.
+            DataError: the file cannot be read, or has changed since the labels were checked against it.
         """
-        image = read_image(self.paths[i])
+        self._check_unchanged(i)
+        image = read_image(self.paths[i], self.pixels)
         height, width = self.sizes[i]
         if image.shape[:2] != (height, width):
             raise DataError(
@@ -106,6 +114,19 @@ class DetectionDataset:
                 f"{image.shape[1]}x{image.shape[0]}: do not change a dataset while it is in use"
             )
         return image
+
+    def _check_unchanged(self, i: int) -> None:
+        """Refuse an image file that was written, replaced or removed after it was indexed."""
+        path, (size, _) = self.paths[i], self.stamps[i]
+        try:
+            state = path.stat()
+        except OSError as error:
+            raise DataError(f"image changed: {path}: {error.strerror}: do not change a dataset while in use") from error
+        if (state.st_size, state.st_mtime_ns) != tuple(self.stamps[i].tolist()):
+            what = f"it had {size} bytes and now has {state.st_size}" if state.st_size != size else "it was written to"
+            raise DataError(
+                f"image changed: {path}: {what} after its labels were read: do not change a dataset while it is in use"
+            )
 
     def subset(self, indices: Sequence[int]) -> DetectionDataset:
         """The split reduced to the images picked, in the given order."""
@@ -124,6 +145,7 @@ class DetectionDataset:
             difficult=self.difficult[index],
             ignore=self.ignore[index],
             offsets=offsets_of(counts),
+            stamps=self.stamps[chosen],
         )
 
     def summary(self) -> Summary:
@@ -139,27 +161,81 @@ class DetectionDataset:
 
 
 class LabelProblem(NamedTuple):
-    """One thing that is wrong with the input: ``where`` is ``file:line`` or ``file: annotation id N``."""
+    """One thing that is wrong with the input.
+
+    Attributes:
+        where: ``file:line``, ``file: annotation id N``, or the file.
+        what: the fault.
+        remedy: what to do.
+        kind: a word or two to count it under.
+    """
 
     where: str
     what: str
     remedy: str
+    kind: str = "file"
 
 
-def refuse(problems: Sequence[LabelProblem], dataset: str) -> None:
-    """Stop when there is a problem: the total, then the first 20 as ``where: what: what to do``.
+def refuse(problems: Sequence[LabelProblem], dataset: str, hint: str = "") -> None:
+    """Stop when there is a problem: the total by kind, then the first 20 as ``where: what: what to do``, then the hint.
+
+    The objects of one unknown class share a line.
 
     Raises:
         DataError: ``problems`` is not empty.
     """
     if not problems:
         return
-    shown = [f"  {p.where}: {p.what}: {p.remedy}" for p in problems[:PROBLEMS_SHOWN]]
-    more = len(problems) - len(shown)
+    groups: dict[tuple[str, ...], list[LabelProblem]] = {}
+    for number, problem in enumerate(problems):
+        groups.setdefault((problem.what,) if problem.kind == "class" else (str(number),), []).append(problem)
+    listed = list(groups.values())
+    shown = [f"  {_line_of(group)}" for group in listed[:PROBLEMS_SHOWN]]
+    more = sum(map(len, listed[PROBLEMS_SHOWN:]))
     if more:
         shown.append(f"  … and {more} more")
+    if hint:
+        shown.append(hint)
     noun = "problem" if len(problems) == 1 else "problems"
-    raise DataError(f"{len(problems)} {noun} in the labels: {dataset}: correct or remove them:\n" + "\n".join(shown))
+    kinds = f" ({by_kind(problems)})" if len({problem.kind for problem in problems}) > 1 else ""
+    head = f"{len(problems)} {noun} in the labels{kinds}: {dataset}: correct or remove them:"
+    raise DataError("\n".join([head, *shown]))
+
+
+def by_kind(problems: Sequence[LabelProblem]) -> str:
+    """How many problems of which kind, the most frequent first: ``3 no area, 1 outside``."""
+    return ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in problems).most_common())
+
+
+def _line_of(group: list[LabelProblem]) -> str:
+    first, *others = group
+    also = ", ".join(problem.where for problem in others[:2]) + (", …" if len(others) > 2 else "")
+    count = f" ({len(group)} objects, also at {also})" if others else ""
+    return f"{first.where}: {first.what}{count}: {first.remedy}"
+
+
+def without_duplicates(dataset: DetectionDataset) -> tuple[DetectionDataset, int]:
+    """The dataset with one of each set of objects that share image, class and corners, and how many others there were.
+
+    For training, where a second copy would count an object twice. The order of the corners does not matter; the first
+    object of a set stays.
+    """
+    owner = np.repeat(np.arange(len(dataset)), np.diff(dataset.offsets))
+    order = np.lexsort((dataset.quads[..., 1], dataset.quads[..., 0]), axis=-1)
+    points = np.take_along_axis(dataset.quads, order[..., None], axis=1).reshape(-1, 8)
+    key = np.column_stack([owner, dataset.labels, dataset.ignore, points.astype(np.float64)])
+    _, first = np.unique(key, axis=0, return_index=True)
+    rows = np.sort(first)
+    kept = replace(
+        dataset,
+        quads=dataset.quads[rows],
+        boxes=dataset.boxes[rows],
+        labels=dataset.labels[rows],
+        difficult=dataset.difficult[rows],
+        ignore=dataset.ignore[rows],
+        offsets=offsets_of(np.bincount(owner[rows], minlength=len(dataset))),
+    )
+    return kept, len(owner) - len(rows)
 
 
 def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -172,20 +248,20 @@ def class_key(name: str) -> str:
     return re.sub(r"[\s_\-]", "", name).lower()
 
 
-def class_index(classes: Sequence[str]) -> dict[str, int]:
-    """From the key of a class name (see ``class_key``) to its label.
+def class_index(classes: Sequence[str], where: str = "class list") -> dict[str, int]:
+    """From the key of a class name (see ``class_key``) to its label; ``where`` is for messages.
 
     Raises:
         DataError: no classes, a name that cannot be one, or two names that differ only in case or separators.
     """
     if not classes:
-        raise DataError("no classes: class list: name at least one class, or label at least one object")
+        raise DataError(f"no classes: {where}: name at least one class, or label at least one object")
     for name in classes:
         if not CLASS_NAME.fullmatch(name):
-            raise DataError(f"not a class name: {name!r}: use up to 64 letters, digits, spaces and -_.+&()")
+            raise DataError(f"not a class name: {where}: {name!r}: use up to 64 letters, digits, spaces and -_.+&()")
     index = {class_key(name): label for label, name in enumerate(classes)}
     if len(index) < len(classes):
-        raise DataError(f"a class is named twice: {', '.join(classes)}: keep one spelling of each")
+        raise DataError(f"a class is named twice: {where}: {', '.join(classes)}: keep one spelling of each")
     return index
 
 

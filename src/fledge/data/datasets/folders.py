@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -49,5 +50,15 @@ def image_sizes(images: Sequence[Path]) -> tuple[NDArray[np.int32], list[LabelPr
         except DataError as error:
             what, _, rest = str(error).partition(f": {path}: ")
             detail, _, remedy = rest.rpartition(": ")
-            problems.append(LabelProblem(str(path), f"{what} ({detail})", remedy))
+            problems.append(LabelProblem(str(path), f"{what} ({detail})", remedy, "image"))
     return sizes, problems
+
+
+def image_stamps(images: Sequence[Path]) -> NDArray[np.int64]:
+    """(n, 2) size in bytes and time of change in nanoseconds of image files; zeros where there is none."""
+    stamps = np.zeros((len(images), 2), dtype=np.int64)
+    for index, path in enumerate(images):
+        with suppress(OSError):
+            state = path.stat()
+            stamps[index] = state.st_size, state.st_mtime_ns
+    return stamps

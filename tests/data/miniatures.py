@@ -1,0 +1,223 @@
+"""The same small scenes written down in every format that fledge reads, in each format's own folders.
+
+Nothing here imports fledge: corners, fractions and file layouts are worked out on their own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+WIDTH, HEIGHT = 96, 64
+
+
+class Thing(NamedTuple):
+    """One object: cx, cy, w, h in pixels, angle in radians clockwise on screen, and the number of its class."""
+
+    cx: float
+    cy: float
+    w: float
+    h: float
+    angle: float
+    label: int
+    difficult: bool = False
+
+
+# Both orders of the sides, both signs of the angle, a box that leaves the image, and images without objects.
+SCENES: dict[str, dict[str, list[Thing]]] = {
+    "train": {
+        "a1": [Thing(30, 24, 24, 10, 0.4, 0), Thing(62, 36, 9, 28, -0.7, 1, True)],
+        "a2": [],
+        "a3": [Thing(4, 50, 20, 8, 0.25, 1), Thing(48, 32, 30, 12, 2.5, 0), Thing(80, 20, 16, 11, 0.0, 0)],
+    },
+    "val": {"b1": [Thing(40, 30, 22, 9, 1.2, 1)], "b2": []},
+    "test": {"c1": [Thing(50, 20, 18, 8, -0.3, 0)]},
+}
+
+
+def corners_of(thing: Thing) -> list[tuple[float, float]]:
+    """Clockwise on screen, from the corner at (-w/2, -h/2) in the object's own frame."""
+    cos, sin = math.cos(thing.angle), math.sin(thing.angle)
+    half = [(-thing.w / 2, -thing.h / 2), (thing.w / 2, -thing.h / 2), (thing.w / 2, thing.h / 2)]
+    half.append((-thing.w / 2, thing.h / 2))
+    return [(thing.cx + u * cos - v * sin, thing.cy + u * sin + v * cos) for u, v in half]
+
+
+def flat(thing: Thing) -> list[float]:
+    return [value for corner in corners_of(thing) for value in corner]
+
+
+def image(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    assert cv2.imwrite(str(path), pixels)
+
+
+def text(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+
+
+def dota(root: Path) -> None:
+    for split, scenes in SCENES.items():
+        for stem, things in scenes.items():
+            image(root / split / "images" / f"{stem}.png")
+            lines = [f"{' '.join(map(str, flat(t)))} {('plane', 'ship')[t.label]} {int(t.difficult)}" for t in things]
+            text(root / split / "labelTxt" / f"{stem}.txt", "\n".join(["imagesource:GoogleEarth", "gsd:0.3", *lines]))
+
+
+def _fractions(thing: Thing) -> str:
+    sides = (WIDTH, HEIGHT)
+    return " ".join(f"{value / sides[k % 2]:.9f}" for k, value in enumerate(flat(thing)))
+
+
+def yolo_obb(root: Path) -> None:
+    text(root / "data.yaml", "path: .\ntrain: images/train\nval: images/val\nnc: 2\nnames:\n  0: plane\n  1: ship\n")
+    for split, scenes in SCENES.items():
+        for stem, things in scenes.items():
+            image(root / "images" / split / f"{stem}.jpg")
+            text(root / "labels" / split / f"{stem}.txt", "\n".join(f"{t.label} {_fractions(t)}" for t in things))
+
+
+def _json(split: str, file_key: str, names: list[str], annotation: Callable[[Thing], dict[str, Any]]) -> str:
+    scenes = SCENES[split]
+    suffix_of = {stem: f"{stem}.jpg" for stem in scenes}
+    images = [
+        {"id": 10 + k, file_key: suffix_of[stem], "width": WIDTH, "height": HEIGHT} for k, stem in enumerate(scenes)
+    ]
+    owners = [(10 + k, thing) for k, things in enumerate(scenes.values()) for thing in things]
+    annotations = [
+        {"id": 100 + k, "image_id": owner, "category_id": 1 + thing.label, **annotation(thing)}
+        for k, (owner, thing) in enumerate(owners)
+    ]
+    categories = [{"id": 1 + k, "name": name, "supercategory": "none"} for k, name in enumerate(names)]
+    return json.dumps({"images": images, "annotations": annotations, "categories": categories})
+
+
+def coco(root: Path) -> None:
+    def annotation(thing: Thing) -> dict[str, Any]:
+        x, y = flat(thing)[::2], flat(thing)[1::2]
+        hull = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
+        return {"segmentation": [flat(thing)], "bbox": hull, "area": thing.w * thing.h, "iscrowd": 0}
+
+    for split, scenes in SCENES.items():
+        for stem in scenes:
+            image(root / split / f"{stem}.jpg")
+        text(root / "annotations" / f"instances_{split}.json", _json(split, "file_name", ["plane", "ship"], annotation))
+
+
+def hit_uav(root: Path) -> None:
+    def annotation(thing: Thing) -> dict[str, Any]:
+        return {"bbox": [thing.cx, thing.cy, thing.w, thing.h, thing.angle], "difficult": thing.difficult}
+
+    for split, scenes in SCENES.items():
+        for stem in scenes:
+            image(root / "rotate_json" / split / f"{stem}.jpg")
+        content = _json(split, "filename", ["Car", "Person", "DontCare"], annotation)
+        text(root / "rotate_json" / "annotations" / f"{split}.json", content)
+
+
+def _voc(stem: str, objects: str) -> str:
+    return (
+        f"<annotation>\n<filename>{stem}</filename><source><owner><name>nobody</name></owner></source>\n"
+        f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>\n{objects}</annotation>\n"
+    )
+
+
+def _object(name: str, thing: Thing, box: dict[str, float]) -> str:
+    tags = "".join(f"<{tag}>{value}</{tag}>" for tag, value in box.items())
+    flag = int(thing.difficult)
+    return f"<object><name>{name}</name><difficult>{flag}</difficult>\n<robndbox>{tags}</robndbox></object>\n"
+
+
+def _centre_form(thing: Thing, prefix: str = "", angle: str = "angle") -> dict[str, float]:
+    values = (thing.cx, thing.cy, thing.w, thing.h, thing.angle)
+    return dict(zip([f"{prefix}{tag}" for tag in ("cx", "cy", "w", "h", angle)], values, strict=True))
+
+
+def hit_uav_xml(root: Path) -> None:
+    base = root / "rotate_xml"
+    for split, scenes in SCENES.items():
+        text(base / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in scenes))
+        for stem, things in scenes.items():
+            image(base / "JPEGImages" / f"{stem}.jpg")
+            objects = "".join(_object(("Car", "Person")[t.label], t, _centre_form(t)) for t in things)
+            text(base / "Annotations" / f"{stem}.xml", _voc(stem, objects))
+
+
+DIOR_CORNERS = ("left_top", "right_top", "right_bottom", "left_bottom")
+
+
+def dior_r(root: Path) -> None:
+    for split, scenes in SCENES.items():
+        text(root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in scenes))
+        for stem, things in scenes.items():
+            image(root / ("JPEGImages-test" if split == "test" else "JPEGImages-trainval") / f"{stem}.jpg")
+            objects = ""
+            for thing in things:
+                box: dict[str, float] = {}
+                for corner, (x, y) in zip(DIOR_CORNERS, corners_of(thing), strict=True):
+                    box |= {f"x_{corner}": x, f"y_{corner}": y}
+                objects += _object(("airplane", "Expressway-Service-area")[thing.label], thing, box)
+            text(root / "Annotations" / "Oriented Bounding Boxes" / f"{stem}.xml", _voc(f"{stem}.jpg", objects))
+            text(root / "Annotations" / "Horizontal Bounding Boxes" / f"{stem}.xml", _voc(f"{stem}.jpg", ""))
+
+
+def hrsc2016(root: Path) -> None:
+    lists = {**{split: list(scenes) for split, scenes in SCENES.items()}, "trainval": ["a1", "a2", "a3", "b1", "b2"]}
+    for split, stems in lists.items():
+        text(root / "ImageSets" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
+    image(root / "FullDataSet" / "AllImages" / "unlisted.bmp")
+    for scenes in SCENES.values():
+        for stem, things in scenes.items():
+            image(root / "FullDataSet" / "AllImages" / f"{stem}.bmp")
+            objects = ""
+            for thing in things:
+                tags = {"Class_ID": 100000001, "truncated": 0, "difficult": int(thing.difficult), "box_xmin": 1}
+                tags |= _centre_form(thing, "mbox_", "ang")  # type: ignore[arg-type]
+                inner = "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags.items())
+                objects += f"<HRSC_Object>\n{inner}</HRSC_Object>\n"
+            head = f"<Img_SizeWidth>{WIDTH}</Img_SizeWidth>\n<Img_SizeHeight>{HEIGHT}</Img_SizeHeight>\n"
+            text(
+                root / "FullDataSet" / "Annotations" / f"{stem}.xml",
+                f"<HRSC_Image>{head}<HRSC_Objects>\n{objects}</HRSC_Objects></HRSC_Image>\n",
+            )
+
+
+MINIATURES: dict[str, Callable[[Path], None]] = {
+    "dota": dota,
+    "hit_uav": hit_uav,
+    "hit_uav_xml": hit_uav_xml,
+    "dior_r": dior_r,
+    "hrsc2016": hrsc2016,
+    "coco": coco,
+    "yolo_obb": yolo_obb,
+}
+"""The key of a format to the writer of its miniature: splits train, val and test."""
+
+CLASSES: dict[str, tuple[str, ...]] = {
+    "dota": ("plane", "ship"),
+    "hit_uav": ("Person", "Car", "Bicycle", "OtherVehicle"),
+    "hit_uav_xml": ("Person", "Car"),
+    "dior_r": ("airplane", "Expressway-Service-area"),
+    "hrsc2016": ("ship",),
+    "coco": ("plane", "ship"),
+    "yolo_obb": ("plane", "ship"),
+}
+"""The class names of each miniature in label order."""
+
+LABELS: dict[str, tuple[int, int]] = {
+    "hit_uav": (1, 0),
+    "hit_uav_xml": (1, 0),
+    "hrsc2016": (0, 0),
+}
+"""What the two class numbers of the scenes become, where it is not (0, 1)."""
+
+NO_DIFFICULT = {"yolo_obb", "coco"}
+"""Formats whose miniature says nothing of difficult objects."""
