@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fledge.data.datasets.dota import read_dota
+from fledge.data.datasets import open_dataset
 from fledge.data.labels import DetectionDataset
 from fledge.data.sampling import TrainLoader, collate, epoch_order, sample_rng
 from fledge.data.transforms import PAD, Augment
@@ -31,7 +31,7 @@ def dataset(tmp_path: Path) -> DetectionDataset:
         assert cv2.imwrite(str(tmp_path / "train" / "images" / f"i{k}.png"), image)
         lines = [f"{10 + j} 10 {30 + j} 10 {30 + j} 20 {10 + j} 20 plane 0\n" for j in range(k)]
         (tmp_path / "train" / "labelTxt" / f"i{k}.txt").write_text("".join(lines))
-    return read_dota(tmp_path, "train")
+    return open_dataset(tmp_path, "train")
 
 
 def equal(a: Batch, b: Batch) -> bool:
@@ -107,6 +107,7 @@ def test_no_images_and_no_batch_are_refused_at_once(dataset: DetectionDataset) -
 def test_a_damaged_image_is_named_in_one_line(dataset: DetectionDataset, workers: int) -> None:
     data = dataset.paths[3].read_bytes()
     dataset.paths[3].write_bytes(data[: len(data) // 2])
+    dataset = open_dataset(dataset.root, "train")
     with pytest.raises(DataError, match=r"^truncated image: [^\n]*i3\.png: [^\n]*$"):
         list(TrainLoader(dataset, AUGMENT, 7, seed=0, total_steps=1, workers=workers))
 
@@ -131,3 +132,55 @@ def test_collate_pads_to_multiples_of_32_with_the_mean_colour() -> None:
     assert batch.images[1, :, 0, 0].tolist() == [250, 250, 1]
     assert batch.images[0, :, 50, 50].tolist() == list(PAD)
     assert batch.images[1, :, 63, 0].tolist() == list(PAD)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_collate_pads_other_channels_with_grey(channels: int) -> None:
+    small, large = np.full((40, 20, channels), 9, np.uint8), np.full((33, 65, channels), 250, np.uint8)
+    batch = collate([(small, Targets.empty("a")), (large, Targets.empty("b"))])
+    assert batch.images.shape == (2, channels, 64, 96)
+    assert bool((batch.images[0, :, :40, :20] == 9).all())
+    assert batch.images[0, :, 50, 50].tolist() == [128] * channels
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="only a CUDA device pins memory")
+def test_batches_can_be_pinned(dataset: DetectionDataset) -> None:
+    (plain,) = TrainLoader(dataset, AUGMENT, 4, seed=2, total_steps=1)
+    (pinned,) = TrainLoader(dataset, AUGMENT, 4, seed=2, total_steps=1, pin=True)
+    assert pinned.images.is_pinned()
+    assert equal(plain, pinned)
+
+
+@pytest.mark.parametrize(("world_size", "parts"), [(1, 1), (2, 1), (1, 3), (3, 1), (3, 2)])
+def test_processes_and_parts_share_the_images_of_a_step(dataset: DetectionDataset, world_size: int, parts: int) -> None:
+    whole = [ids(batch) for batch in TrainLoader(dataset, AUGMENT, 6, seed=2, start_step=1, total_steps=3)]
+    loaders = [
+        TrainLoader(
+            dataset, AUGMENT, 6, seed=2, start_step=1, total_steps=3, rank=rank, world_size=world_size, parts=parts
+        )
+        for rank in range(world_size)
+    ]
+    shares = [[ids(batch) for batch in loader] for loader in loaders]
+    assert all(len(loader) == len(share) == 2 * parts for loader, share in zip(loaders, shares, strict=True))
+    for step in (0, 1):
+        batches = [batch for share in shares for batch in share[step * parts : (step + 1) * parts]]
+        assert {len(batch) for batch in batches} == {6 // (world_size * parts)}
+        assert [name for batch in batches for name in batch] == whole[step]
+
+
+def test_an_image_changes_the_same_way_in_any_share(dataset: DetectionDataset) -> None:
+    (whole,) = TrainLoader(dataset, AUGMENT, 4, seed=2, total_steps=1)
+    second = list(TrainLoader(dataset, AUGMENT, 4, seed=2, total_steps=1, rank=1, world_size=2, parts=2))
+    images = torch.cat([batch.images for batch in second])
+    assert torch.equal(images, whole.images[2:])
+    assert torch.equal(second[0].targets[0].boxes, whole.targets[2].boxes)
+
+
+@pytest.mark.parametrize(("batch_size", "world_size", "parts"), [(6, 4, 1), (6, 1, 4), (6, 2, 2), (8, 2, 1)])
+def test_a_step_that_cannot_be_shared_equally_is_refused(
+    dataset: DetectionDataset, batch_size: int, world_size: int, parts: int
+) -> None:
+    with pytest.raises(
+        UsageError, match=rf"make batch_size a multiple of {world_size * parts}, not above the 7 images"
+    ):
+        TrainLoader(dataset, AUGMENT, batch_size, seed=0, total_steps=1, world_size=world_size, parts=parts)

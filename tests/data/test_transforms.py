@@ -23,6 +23,7 @@ from fledge.data.transforms import (
     move_targets,
     photometric,
     quarter_turns,
+    rotation,
     scaling,
     shift,
     warp,
@@ -301,3 +302,58 @@ def test_crops_of_a_large_image_mostly_hold_an_object() -> None:
         _, moved = augment(image, targets, np.random.default_rng(seed))
         held += len(moved) == 1 and bool(((moved.boxes[0, :2] >= 0) & (moved.boxes[0, :2] <= 128)).all())
     assert 130 <= held <= 175  # three in four, and few of the others by chance
+
+
+CHANNELS = (1, 2, 4, 5, 8, 12)
+TURNED = shift(3, -4) @ rotation(20, (30, 20))
+
+
+@pytest.mark.parametrize("matrix", [np.eye(3), TURNED, scaling(0.3) @ TURNED, scaling(1.7)], ids=str)
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_every_channel_is_moved_alike(channels: int, matrix: NDArray[np.float64]) -> None:
+    image = ALWAYS(channels).integers(0, 256, (50, 70, channels), dtype=np.uint8)
+    moved = warp(image, matrix, (64, 96))
+    assert moved.shape == (64, 96, channels)
+    for k in range(channels):
+        as_colour = warp(image[..., [k, k, k]], matrix, (64, 96))
+        # Where nothing of the canvas's colour is mixed in, a channel is what it would be in a picture of three.
+        covered = (warp(np.full((50, 70, 3), 255, np.uint8), matrix, (64, 96)) == 255).all(axis=2)
+        difference = np.abs(moved[..., k][covered].astype(int) - as_colour[..., 0][covered])
+        assert difference.max() <= 8  # of noise up to 255: for two channels OpenCV counts in 1/32 of a pixel
+        assert covered.sum() > 200
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_other_channels_are_padded_with_grey(channels: int) -> None:
+    image, _ = fit_to(np.zeros((20, 64, channels), np.uint8), 64)
+    assert image.shape == (32, 64, channels)
+    assert (image[20:] == 128).all()
+    assert not image[:20].any()
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_augmented_images_keep_their_channels(channels: int) -> None:
+    image = ALWAYS(0).integers(0, 256, (50, 70, channels), dtype=np.uint8)
+    augment = Augment(64, rotate_degrees=30, scale=(0.4, 1.5), right_angles=True, photometric=1.0)
+    moved, targets = augment(image, targets_of((35, 25, 20, 10, 0.3)), ALWAYS(1))
+    assert moved.shape == (64, 64, channels)
+    assert moved.dtype == np.uint8
+    assert len(targets) == 1
+
+
+def test_photometric_changes_each_channel_of_many_on_its_own_and_noise_is_common() -> None:
+    image = np.full((400, 400, 6), (40, 80, 100, 120, 160, 200), dtype=np.uint8)
+    changed = photometric(image, 0.4, ALWAYS(3)).astype(float)
+    means, noise = changed.mean(axis=(0, 1)), changed - changed.mean(axis=(0, 1))
+    slopes = (means - 128) / (np.array([40, 80, 100, 120, 160, 200]) - 128)
+    assert np.ptp(slopes) > 0.01
+    assert np.abs(np.corrcoef(noise.reshape(-1, 6).T) - 1).max() < 1e-6
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_photometric_keeps_equal_channels_equal(channels: int) -> None:
+    grey = np.repeat(ALWAYS(0).integers(0, 256, (40, 50, 1), dtype=np.uint8), channels, axis=2)
+    for seed in range(20):
+        changed = photometric(grey, 1.0, ALWAYS(seed))
+        assert changed.shape == grey.shape
+        assert (changed == changed[..., :1]).all()

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fledge.data.raster import COLOUR, PixelRule
 from fledge.inference.predictor import Predictor
 from fledge.types import Batch, Detections, Frame, Outputs
 
@@ -48,7 +49,8 @@ class SquareFinder(nn.Module):
     def _find(self, image: Image, height: int, width: int) -> Detections:
         rows: list[tuple[list[float], float, int]] = []
         for label, colour in enumerate(COLOURS):
-            far = np.abs(image[:height, :width].astype(np.int16) - np.array(colour)).max(axis=2)
+            seen = image[:height, :width].astype(np.int16)
+            far = np.abs(seen - np.resize(colour, seen.shape[2])).max(axis=2)
             _, _, stats, _ = cv2.connectedComponentsWithStats((far <= self.tolerance).astype(np.uint8))
             for x, y, w, h, _ in stats[1:].tolist():
                 if x == 0 or y == 0 or x + w == width or y + h == height:
@@ -77,8 +79,10 @@ def finder() -> Callable[..., Predictor]:
         pixel_scale: float = 1.0,
         batch_size: int = 4,
         tolerance: int = 0,
+        pixels: PixelRule = COLOUR,
     ) -> Predictor:
         device = torch.device("cpu")
-        return Predictor(SquareFinder(tolerance), image_size, overlap, fit, pixel_scale, 0.1, device, batch_size)
+        detector = SquareFinder(tolerance)
+        return Predictor(detector, image_size, overlap, fit, pixel_scale, 0.1, device, batch_size, pixels)
 
     return make

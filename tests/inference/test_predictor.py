@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 import fledge.inference.predictor as module
+from fledge.data.raster import PixelRule
 from fledge.errors import DataError, UsageError
 from fledge.inference.predictor import Predictor
 from fledge.inference.windows import windows
@@ -196,6 +197,39 @@ def test_other_arrays_are_refused(finder: Make, array: Any) -> None:
 def test_arrays_without_pixels_are_refused(finder: Make, shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="not an image"):
         finder().detect(np.zeros(shape, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_arrays_of_other_channels(finder: Make, channels: int) -> None:
+    predictor = finder(fit=True, pixel_scale=0.4, pixels=PixelRule(tuple(range(1, channels + 1))))
+    image = np.full((200, 150, channels), 7, np.uint8)
+    seen: list[torch.Tensor] = []
+    predictor.module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    predictor.detect(image)
+    assert seen[0].shape == (1, channels, 96, 96)
+    assert bool((seen[0][:, :, :, :72] == 7).all())
+    assert bool((seen[0][:, :, :, 72:] == 128).all())
+    wrongs: list[Any] = [np.zeros((9, 9, channels + 1), np.uint8), np.zeros((9, 9, channels), np.uint16)]
+    for wrong in wrongs:
+        with pytest.raises(UsageError, match=rf"give uint8 \(H, W, {channels}\)"):
+            predictor.detect(wrong)
+
+
+def test_a_grey_array_is_enough_for_one_channel(finder: Make) -> None:
+    predictor = finder(pixels=PixelRule((1,)))
+    assert len(predictor.detect(np.zeros((50, 60), np.uint8))) == 0
+    with pytest.raises(UsageError, match=r"give uint8 \(H, W, 2\)$"):
+        finder(pixels=PixelRule((1, 2))).detect(np.zeros((50, 60), np.uint8))
+
+
+def test_files_are_read_by_the_rule(finder: Make, tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    samples = scene(60, 80, [(20, 20, 20, 10, RED)]).astype(np.uint16) * 4
+    assert cv2.imwrite(str(path), samples[..., ::-1])
+    assert len(finder().detect(path)) == 0, "divided by 257 it is nearly black"
+    predictor = finder(pixels=PixelRule((), (0, 1020)))
+    assert rows(predictor.detect(path)) == truth([(20, 20, 20, 10, RED)])
+    assert predictor.detect(path).frame.image_id == "deep"
 
 
 def test_a_strip_much_thinner_than_a_network_pixel_is_no_crash(finder: Make) -> None:

@@ -84,6 +84,18 @@ def test_modes_come_and_go() -> None:
     assert training == {n for n in norms if n.startswith(("body.layer2", "body.layer3", "body.layer4"))}
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet18_quarter", "mobilenetv2_half"])
+@pytest.mark.parametrize("channels", [1, 12])
+def test_images_may_have_any_number_of_channels(name: str, channels: int) -> None:
+    model, options = BACKBONES[name]
+    backbone = Backbone(model, in_channels=channels, **options).eval()
+    with torch.no_grad():
+        features = backbone(torch.zeros(1, channels, 64, 64))
+    assert [x.shape[1] for x in features.values()] == list(make(name).channels)
+    with pytest.raises(RuntimeError, match="channels"):
+        backbone(torch.zeros(1, channels + 1, 64, 64))
+
+
 def test_normalise() -> None:
     mean, std = torch.tensor([10.0, 20, 30]), torch.tensor([1.0, 2, 4])
     pixels = torch.tensor([12, 24, 38], dtype=torch.uint8).view(1, 3, 1, 1).expand(2, 3, 4, 5)

@@ -9,8 +9,10 @@ here are similarities (one scale for both axes), so a rectangle stays a rectangl
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,6 +29,8 @@ Matrix = NDArray[np.float64]
 
 # The mean of ImageNet, in RGB: zero once the model has normalised it.
 PAD = (124, 116, 104)
+# Likewise for images of other than three channels.
+PAD_GREY = 128
 STRIDE = 32
 # A box cut by the frame: a positive from 0.7 of its area inside (the DOTA devkit's rule), unusable below 0.1.
 KEEP_IOF, DROP_IOF = 0.7, 0.1
@@ -38,16 +42,21 @@ SHRINK_FIRST = 0.5
 _GAUSS = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)])
 
 
+def pad_colour(channels: int) -> tuple[int, ...]:
+    """What the places of a canvas hold that no image covers, for each channel."""
+    return PAD if channels == 3 else (PAD_GREY,) * channels
+
+
 def ceil_stride(side: float) -> int:
     """The smallest multiple of 32 that holds a side in pixels."""
     return STRIDE * math.ceil(side / STRIDE - 1e-6)
 
 
 def fit_to(image: Image, image_size: int) -> tuple[Image, float]:
-    """An image (H, W, 3) scaled so that its long side is ``image_size``, padded on the right and bottom.
+    """An image (H, W, C) scaled so that its long side is ``image_size``, padded on the right and bottom.
 
     Returns:
-        (H', W', 3) with H' and W' multiples of 32, and the scale: boxes in the result divided by it are in the
+        (H', W', C) with H' and W' multiples of 32, and the scale: boxes in the result divided by it are in the
         pixels of the input.
     """
     height, width = image.shape[:2]
@@ -57,7 +66,7 @@ def fit_to(image: Image, image_size: int) -> tuple[Image, float]:
 
 
 def warp(image: Image, matrix: Matrix, size: tuple[int, int]) -> Image:
-    """An image (H, W, 3) moved by ``matrix`` (3×3 similarity, input to output) onto a canvas of (height, width).
+    """An image (H, W, C) moved by ``matrix`` (3×3 similarity, input to output) onto a canvas of (height, width).
 
     Reductions to less than half are averaged over areas first, which keeps thin objects and avoids aliasing.
     """
@@ -65,13 +74,35 @@ def warp(image: Image, matrix: Matrix, size: tuple[int, int]) -> Image:
     if factor < SHRINK_FIRST:
         height, width = (max(1, round(side * factor)) for side in image.shape[:2])
         smaller = np.diag([width / image.shape[1], height / image.shape[0], 1.0])
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        image = resize(image, (width, height), cv2.INTER_AREA)
         matrix = matrix @ np.linalg.inv(smaller)
     centred = shift(-0.5, -0.5) @ matrix @ shift(0.5, 0.5)
-    warped = cv2.warpAffine(
-        image, centred[:2], (size[1], size[0]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=PAD
+    colour = pad_colour(image.shape[2])
+    return _by_four(
+        image,
+        lambda part: cv2.warpAffine(
+            part,
+            centred[:2],
+            (size[1], size[0]),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=colour[: part.shape[2]],
+        ),
     )
-    return np.asarray(warped, dtype=np.uint8)
+
+
+def resize(image: Image, size: tuple[int, int] | None, interpolation: int, fx: float = 0, fy: float = 0) -> Image:
+    """``cv2.resize`` to ``size`` (width, height), or by factors, for an image (H, W, C) of any number of channels."""
+    return _by_four(image, lambda part: cv2.resize(part, size, fx=fx, fy=fy, interpolation=interpolation))
+
+
+def _by_four(image: Image, change: Callable[[Image], Any]) -> Image:
+    """An OpenCV function applied to an image (H, W, C) four channels at a time, the most that all of them take."""
+    if image.shape[2] == 3:
+        return np.asarray(change(image), dtype=np.uint8)
+    parts = [change(np.ascontiguousarray(image[..., first : first + 4])) for first in range(0, image.shape[2], 4)]
+    # OpenCV leaves out the axis of a single channel.
+    return np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=2, dtype=np.uint8)
 
 
 def move_targets(targets: Targets, matrix: Matrix, size: tuple[int, int]) -> Targets:
@@ -165,7 +196,7 @@ class Augment:
     photometric: float = 0.0
 
     def __call__(self, image: Image, targets: Targets, rng: np.random.Generator) -> tuple[Image, Targets]:
-        """An (H, W, 3) uint8 image and its targets, transformed; all randomness comes from ``rng``."""
+        """An (H, W, C) uint8 image and its targets, transformed; all randomness comes from ``rng``."""
         height, width = image.shape[:2]
         matrix, size = self.draw(height, width, rng, None if self.fit else _focus(targets, rng))
         moved = warp(image, matrix, size)
@@ -223,20 +254,21 @@ def _focus(targets: Targets, rng: np.random.Generator) -> tuple[float, float] | 
 
 
 def photometric(image: Image, strength: float, rng: np.random.Generator) -> Image:
-    """Random brightness, contrast, colour and noise on (H, W, 3) uint8, through one table per channel.
+    """Random brightness, contrast, colour and noise on (H, W, C) uint8, through one table per channel.
 
-    Grey images (three equal channels) stay grey. Noise is the same in the three channels, 256 levels of a normal.
+    Grey images (all channels equal) stay grey. Noise is the same in all channels, 256 levels of a normal.
     """
     contrast = 1 + 0.3 * strength * rng.uniform(-1, 1)
     brightness = 50 * strength * rng.uniform(-1, 1)
-    gains = 1 + 0.1 * strength * rng.uniform(-1, 1, size=3)
+    gains: NDArray[np.float64] = 1 + 0.1 * strength * rng.uniform(-1, 1, size=(image.shape[2],))
     sample = image[::8, ::8]
     if (sample == sample[..., :1]).all():
         gains[:] = 1.0
     levels = np.arange(256)[:, None]
     table = ((levels - 128) * contrast + 128 + brightness) * gains
     changed = cv2.LUT(image, np.clip(np.rint(table), 0, 255).astype(np.uint8)[None])
-    return _add_noise(np.asarray(changed, dtype=np.uint8), rng.uniform(0, 8 * strength), rng)
+    noisy = _add_noise(np.asarray(changed, dtype=np.uint8), rng.uniform(0, 8 * strength), rng)
+    return noisy.reshape(image.shape)
 
 
 def _add_noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
@@ -244,6 +276,7 @@ def _add_noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
     quantile = np.frombuffer(rng.bytes(image.shape[0] * image.shape[1]), dtype=np.uint8).reshape(image.shape[:2])
     steps = np.rint(_GAUSS * sigma)
     up, down = (np.maximum(side, 0).astype(np.uint8) for side in (steps, -steps))
-    brighter = cv2.add(image, cv2.cvtColor(cv2.LUT(quantile, up), cv2.COLOR_GRAY2RGB))
-    noisy = cv2.subtract(brighter, cv2.cvtColor(cv2.LUT(quantile, down), cv2.COLOR_GRAY2RGB))
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    brighter = cv2.add(image, cv2.merge([cv2.LUT(quantile, up)] * channels))
+    noisy = cv2.subtract(brighter, cv2.merge([cv2.LUT(quantile, down)] * channels))
     return np.asarray(noisy, dtype=np.uint8)

@@ -35,7 +35,11 @@ class Cost:
 
 @torch.no_grad()
 def measure_cost(
-    detector: nn.Module, size: tuple[int, int], repeats: int = 20, images: Sequence[Tensor] | None = None
+    detector: nn.Module,
+    size: tuple[int, int],
+    repeats: int = 20,
+    images: Sequence[Tensor] | None = None,
+    channels: int = 3,
 ) -> Cost:
     """Count and time a detector on images of ``size`` (height, width), on the device it is on.
 
@@ -45,14 +49,15 @@ def measure_cost(
         detector: its mode is restored afterwards.
         size: of the network's input.
         repeats: how many passes the median is over.
-        images: (3, H, W) uint8 of that size, taken in turn. Give real ones for the time of a trained detector: what
+        images: (C, H, W) uint8 of that size, taken in turn. Give real ones for the time of a trained detector: what
             decoding takes depends on how much there is to find. By default one image of noise.
+        channels: C of the image of noise.
     """
     device = next(detector.parameters()).device
     training, threads = detector.training, torch.get_num_threads()
     torch.set_num_threads(1)
     detector.eval()
-    noise = torch.randint(0, 255, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    noise = torch.randint(0, 255, (channels, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     inputs = [image[None].to(device) for image in images or [noise]]
     with FlopCounterMode(display=False) as counter:
         detector(inputs[0])
@@ -70,7 +75,7 @@ def measure_cost(
 
 
 def _seconds(detector: nn.Module, image: Tensor) -> tuple[float, float]:
-    """Time of forward and of decode on one (1, 3, H, W) image."""
+    """Time of forward and of decode on one (1, C, H, W) image."""
     sizes = torch.tensor([image.shape[-2:]], device=image.device)
     _wait(image.device)
     start = time.perf_counter()

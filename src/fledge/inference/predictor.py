@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fledge.data.raster import read_image
-from fledge.data.transforms import PAD
+from fledge.data.raster import COLOUR, PixelRule, read_image
+from fledge.data.transforms import pad_colour, resize
 from fledge.errors import UsageError
 from fledge.geometry.nms import rotated_nms
 from fledge.inference.windows import Window, windows
@@ -49,6 +49,7 @@ class Predictor:
         nms_iou: for the merge of windows.
         device: where to compute.
         batch_size: windows computed at once.
+        pixels: how files are read, as in training; C channels.
     """
 
     def __init__(
@@ -61,11 +62,12 @@ class Predictor:
         nms_iou: float,
         device: torch.device,
         batch_size: int = 4,
+        pixels: PixelRule = COLOUR,
     ) -> None:
         self.detector = detector
         self.image_size, self.overlap = image_size, overlap
         self.fit, self.pixel_scale = fit, pixel_scale
-        self.nms_iou, self.device, self.batch_size = nms_iou, device, batch_size
+        self.nms_iou, self.device, self.batch_size, self.pixels = nms_iou, device, batch_size, pixels
         self.module: torch.nn.Module = detector.to(device).eval()  # type: ignore[attr-defined]
 
     @property
@@ -77,7 +79,8 @@ class Predictor:
         """Find the objects of one image.
 
         Args:
-            source: a file, or an (H, W, 3) uint8 RGB array, or an (H, W) grey one.
+            source: a file, or an (H, W, C) uint8 array as ``read_image`` gives it (C = 3, red, green and blue, unless
+                the detector was trained on other bands); (H, W), grey, for C = 1 or 3.
             score_threshold: detections below are left out.
             scale: network pixels for each pixel of this image; by default the scale of the training images.
 
@@ -85,7 +88,7 @@ class Predictor:
             Detections in pixels of the image, best first, on the CPU.
 
         Raises:
-            DataError: the file is no image.
+            DataError: the file is no image, or has not the bands that the detector needs.
             UsageError: the array has another shape or type.
         """
         return self.detect_many([source], score_threshold, scale)[0]
@@ -107,7 +110,7 @@ class Predictor:
 
         def pieces() -> Iterator[Piece]:
             for i, source in enumerate(sources):
-                image, name = _load(source)
+                image, name = _load(source, self.pixels)
                 frames.append(Frame(image_id=name or str(i), size=image.shape[:2]))
                 scales.append(scale or self._scale(*image.shape[:2]))
                 found.append([])
@@ -137,8 +140,9 @@ class Predictor:
         """Detections of each piece in pixels of its (scaled) image, those of the owned part only."""
         sizes = torch.tensor([p.pixels.shape[:2] for p in pieces])
         height, width = (int(-(-side // 32) * 32) for side in sizes.amax(dim=0).tolist())
-        images = np.empty((len(pieces), height, width, 3), dtype=np.uint8)
-        images[:] = PAD
+        channels = self.pixels.channels
+        images = np.empty((len(pieces), height, width, channels), dtype=np.uint8)
+        images[:] = pad_colour(channels)
         for row, piece in zip(images, pieces, strict=True):
             row[: piece.pixels.shape[0], : piece.pixels.shape[1]] = piece.pixels
         outputs = self.detector(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(self.device))
@@ -185,13 +189,18 @@ def _resize(image: Image, scale: float) -> Image:
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     # Given as factors, OpenCV uses the exact scale; a size would be rounded. One pixel is the least.
     fy, fx = (max(scale, 1 / side) for side in image.shape[:2])
-    return np.asarray(cv2.resize(image, None, fx=fx, fy=fy, interpolation=how), dtype=np.uint8)
+    return resize(image, None, how, fx, fy)
 
 
-def _load(source: Source) -> tuple[Image, str]:
-    """Pixels (H, W, 3) and the name of an image."""
+def _load(source: Source, pixels: PixelRule) -> tuple[Image, str]:
+    """Pixels (H, W, C) and the name of an image."""
     if not isinstance(source, np.ndarray):
-        return read_image(Path(source)), Path(source).stem
-    if source.dtype != np.uint8 or source.ndim not in (2, 3) or source.shape[2:] not in ((), (3,)) or not source.size:
-        raise UsageError(f"not an image: array of {source.dtype} {source.shape}: give uint8 (H, W, 3) RGB or (H, W)")
-    return (source if source.ndim == 3 else np.repeat(source[:, :, None], 3, axis=2)), ""
+        return read_image(Path(source), pixels), Path(source).stem
+    channels = pixels.channels
+    grey = source.ndim == 2 and channels in (1, 3)
+    fits = grey or (source.ndim == 3 and source.shape[2] == channels)
+    if source.dtype != np.uint8 or not source.size or not fits:
+        form = "(H, W, 3) RGB" if channels == 3 else f"(H, W, {channels})"
+        also = " or (H, W)" if channels in (1, 3) else ""
+        raise UsageError(f"not an image: array of {source.dtype} {source.shape}: give uint8 {form}{also}")
+    return (np.repeat(source[:, :, None], channels, axis=2) if grey else source), ""

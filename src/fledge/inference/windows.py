@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+from fledge.data.windows import window_starts
+
 
 @dataclass(frozen=True)
 class Window:
@@ -38,8 +40,7 @@ def _spans(length: int, size: int, overlap: int) -> list[tuple[int, int, float, 
     """Start, extent and owned interval of the windows along one axis; the outermost intervals are unbounded."""
     if length <= size:
         return [(0, length, float("-inf"), float("inf"))]
-    stride = size - overlap
-    starts = [*range(0, length - size, stride), length - size]
+    starts = window_starts(length, size, overlap)
     borders = [(a + size + b) / 2 for a, b in pairwise(starts)]
     lows, highs = [float("-inf"), *borders], [*borders, float("inf")]
     return [(s, size, low, high) for s, low, high in zip(starts, lows, highs, strict=True)]

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fledge.data.raster import IMAGE_SUFFIXES, read_image
+from fledge.data.raster import COLOUR, IMAGE_SUFFIXES, PixelRule, read_image
 from fledge.errors import DataError, UsageError
 from fledge.files import write_bytes
 from fledge.types import Detections
 from fledge.visualize.draw import draw_boxes
-from fledge.visualize.images import encode
+from fledge.visualize.images import encode, to_rgb
 
 Texts = dict[str, str]
 
@@ -48,12 +48,14 @@ def write_detections(found: Sequence[Detections], folder: Path, form: str) -> li
     return written
 
 
-def draw_pictures(found: Sequence[Detections], files: Sequence[Path], folder: Path) -> list[Path]:
-    """Draw the boxes of each image into ``<stem>.jpg``. Returns the files."""
+def draw_pictures(
+    found: Sequence[Detections], files: Sequence[Path], folder: Path, pixels: PixelRule = COLOUR
+) -> list[Path]:
+    """Draw the boxes of each image, read by the rule ``pixels``, into ``<stem>.detections.jpg``. Returns the files."""
     written = []
     for detections, file in zip(found, files, strict=True):
         picture = draw_boxes(
-            read_image(file),
+            to_rgb(read_image(file, pixels)),
             detections.boxes,
             detections.labels,
             detections.classes,

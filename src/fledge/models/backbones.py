@@ -15,6 +15,7 @@ class Backbone(nn.Module):
     Args:
         name: a timm model name that supports ``features_only``.
         frozen_stages: how many stages, counted from the stem, never learn (ResNet: 1 the stem, 2 also layer1, …).
+        in_channels: channels of the images.
         freeze_norm: keep every batch norm in eval mode with fixed statistics (for tiny batches with good weights).
         options: further arguments of the timm constructor, such as ``channels`` of a narrow ResNet.
 
@@ -22,10 +23,12 @@ class Backbone(nn.Module):
         channels: channels of C3, C4 and C5.
     """
 
-    def __init__(self, name: str, frozen_stages: int = 0, freeze_norm: bool = False, **options: Any) -> None:
+    def __init__(
+        self, name: str, frozen_stages: int = 0, freeze_norm: bool = False, in_channels: int = 3, **options: Any
+    ) -> None:
         super().__init__()
         self.body: nn.Module = timm.create_model(
-            name, pretrained=False, features_only=True, out_indices=(2, 3, 4), **options
+            name, pretrained=False, features_only=True, out_indices=(2, 3, 4), in_chans=in_channels, **options
         )
         info: Any = self.body.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
@@ -35,7 +38,7 @@ class Backbone(nn.Module):
             module.requires_grad_(False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Normalised images (B, 3, H, W) to ``{"c3", "c4", "c5"}``, each (B, C, H/s, W/s)."""
+        """Normalised images (B, C, H, W) to ``{"c3", "c4", "c5"}``, of strides s 8, 16 and 32."""
         return dict(zip(("c3", "c4", "c5"), self.body(images), strict=True))
 
     def train(self, mode: bool = True) -> Backbone:
@@ -61,9 +64,9 @@ def _up_to(module: nn.Module, path: list[str]) -> list[nn.Module]:
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in 0…255, uint8 or float, to zero mean and unit variance, channels last in memory.
+    """Images (B, C, H, W) in 0…255, uint8 or float, to zero mean and unit variance, channels last in memory.
 
-    ``mean`` and ``std`` (3,) are on the same scale.
+    ``mean`` and ``std`` (C,) are on the same scale.
     """
     scaled = (images.to(mean.dtype) - mean[:, None, None]) / std[:, None, None]
     return scaled.contiguous(memory_format=torch.channels_last)

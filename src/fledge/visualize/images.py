@@ -20,6 +20,11 @@ _QUALITY = {"webp": cv2.IMWRITE_WEBP_QUALITY, "jpeg": cv2.IMWRITE_JPEG_QUALITY}
 Format = Literal["webp", "jpeg", "png"]
 
 
+def to_rgb(image: Image) -> Image:
+    """What a picture shows of an image (H, W, C): its first three channels, or its first one as grey if C < 3."""
+    return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+
+
 def encode(image: Image, format: Format = "webp", quality: int = 85) -> bytes:
     """An (H, W, 3) uint8 RGB image as the bytes of a file.
 

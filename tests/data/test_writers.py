@@ -1,0 +1,213 @@
+"""Conversion: every format through its reader, what was lost, and folders that are whole or not there."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from shapely.geometry import Polygon
+from tests.data.made import dota_folder, line, noise, rectangle
+
+from fledge.data.conversion import convert_dataset
+from fledge.data.datasets import detect_format, open_dataset
+from fledge.data.labels import DetectionDataset
+from fledge.data.splits import open_splits
+from fledge.data.writers import WRITERS
+from fledge.errors import DataError, ResourceError, UsageError
+
+# Not a rectangle, beyond the left edge, and turned.
+KITE: list[list[float]] = [[10, 20], [30, 12], [52.5, 22], [31, 40.25]]
+EDGE = rectangle(4, 50, 20, 8, 10)
+SHIP = rectangle(60, 40, 31.25, 10, 130)
+FORMATS = tuple(WRITERS)
+CORNERS = {"dota": 1e-2, "coco": 1e-2, "yolo_obb": 1e-4}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    text = line(KITE, "plane", 1) + line(EDGE, "ship") + line(SHIP, "storage-tank", 1)
+    scenes = {"b": (noise(64, 96), text), "a": (noise(80, 80, 1), ""), "c": (noise(50, 90, 2), line(SHIP, "ship"))}
+    return dota_folder(tmp_path / "source", {"train": scenes, "valid": {"d": (noise(64, 96, 3), line(EDGE, "ship"))}})
+
+
+def objects(dataset: DetectionDataset) -> dict[str, list[tuple[str, NDArray[Any], bool, bool]]]:
+    """By image: class name, corners, difficult, ignore."""
+    found = {}
+    for i, name in enumerate(dataset.ids):
+        t = dataset.targets(i)
+        assert t.quads is not None
+        names = [dataset.classes[k] for k in t.labels.tolist()]
+        found[name] = list(zip(names, t.quads.numpy(), t.difficult.tolist(), t.ignore.tolist(), strict=True))
+    return found
+
+
+def overlap(one: NDArray[Any], two: NDArray[Any]) -> float:
+    a, b = Polygon(one), Polygon(two)
+    return float(a.intersection(b).area / a.union(b).area)
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(FORMATS, FORMATS)))
+def test_round_trip_of_every_pair(source: Path, tmp_path: Path, first: str, second: str) -> None:
+    convert_dataset(source, tmp_path / "one", first)
+    convert_dataset(tmp_path / "one", tmp_path / "two", second)
+    assert (detect_format(tmp_path / "one"), detect_format(tmp_path / "two")) == (first, second)
+    rectangles, plain = "hit_uav" in (first, second), "yolo_obb" in (first, second)
+    for split in ("train", "valid"):
+        before, after = open_dataset(source, split), open_dataset(tmp_path / "two", split)
+        meant, found = objects(before), objects(after)
+        assert sorted(meant) == sorted(found)
+        assert set(before.classes) == set(after.classes)
+        for image in meant:
+            for (name, quad, difficult, _), (name2, quad2, difficult2, ignore2) in zip(
+                meant[image], found[image], strict=True
+            ):
+                assert (name2, ignore2) == (name, False)
+                assert difficult2 == (difficult and not plain)
+                if rectangles:
+                    assert overlap(quad, quad2) > (0.4 if np.allclose(quad, KITE) else 0.995)
+                else:
+                    assert np.allclose(quad, quad2, atol=max(CORNERS[first], CORNERS[second]), rtol=0)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_images_are_copied_byte_for_byte(source: Path, tmp_path: Path, form: str) -> None:
+    convert_dataset(source, tmp_path / "out", form)
+    for dataset in open_splits(tmp_path / "out"):
+        for path in dataset.paths:
+            original = source / dataset.split / "images" / path.name
+            assert path.read_bytes() == original.read_bytes()
+            assert not path.is_symlink()
+
+
+def test_images_can_be_links(source: Path, tmp_path: Path) -> None:
+    convert_dataset(source, tmp_path / "out", "coco", images="link")
+    path = tmp_path / "out" / "train" / "b.png"
+    assert path.is_symlink()
+    assert path.resolve() == (source / "train" / "images" / "b.png").resolve()
+    assert open_dataset(tmp_path / "out", "train").read(0).shape == (80, 80, 3)
+
+
+def test_yolo_to_a_millionth_of_the_image(source: Path, tmp_path: Path) -> None:
+    convert_dataset(source, tmp_path / "out", "yolo_obb")
+    fields = (tmp_path / "out" / "labels" / "train" / "c.txt").read_text().split()
+    shares = np.array(fields[1:], dtype=np.float64).reshape(4, 2)
+    stated = np.round(SHIP, 2)
+    assert np.allclose(shares, stated / [90, 50], rtol=1e-6, atol=1e-7)
+    assert (tmp_path / "out" / "data.yaml").read_text().splitlines() == [
+        'train: "images/train"',
+        'val: "images/valid"',
+        "names:",
+        '  0: "plane"',
+        '  1: "ship"',
+        '  2: "storage-tank"',
+    ]
+
+
+def test_coco_file(source: Path, tmp_path: Path) -> None:
+    convert_dataset(source, tmp_path / "out", "coco", ["train"])
+    content = json.loads((tmp_path / "out" / "annotations" / "train.json").read_text())
+    assert content["categories"] == [{"id": k, "name": n} for k, n in enumerate(("plane", "ship", "storage-tank"), 1)]
+    assert content["images"][1] == {"id": 2, "file_name": "b.png", "width": 96, "height": 64}
+    kite = content["annotations"][0]
+    assert (kite["image_id"], kite["category_id"], kite["bbox"]) == (2, 1, [10, 12, 42.5, 28.25])
+    assert kite["segmentation"] == [[10, 20, 30, 12, 52.5, 22, 31, 40.25]]
+    assert kite["area"] == pytest.approx(Polygon(KITE).area)
+    assert not (tmp_path / "out" / "annotations" / "valid.json").exists()
+
+
+def test_hit_uav_file(source: Path, tmp_path: Path) -> None:
+    convert_dataset(source, tmp_path / "out", "hit_uav")
+    content = json.loads((tmp_path / "out" / "annotations" / "train.json").read_text())
+    cx, cy, w, h, angle = content["annotations"][2]["bbox"]
+    assert [cx, cy, w, h] == pytest.approx([60, 40, 31.25, 10], abs=0.02)
+    assert np.rad2deg(angle) == pytest.approx(130, abs=0.1)
+    assert content["categories"][-1]["name"] == "DontCare"
+
+
+def test_what_is_lost_is_said(source: Path, tmp_path: Path) -> None:
+    lost = {form: convert_dataset(source, tmp_path / form, form).lost for form in FORMATS}
+    assert lost["coco"] == {}
+    assert lost["dota"] == {}
+    assert lost["hit_uav"] == {"quadrilateral, now the rectangle of least area around it": 1}
+    assert [(key.split(",")[0], count) for key, count in lost["yolo_obb"].items()] == [
+        ("difficult object", 2),
+        ("object with corners beyond the image", 3),
+    ]
+    record = json.loads((tmp_path / "yolo_obb" / "valid" / "converted.json").read_text())
+    assert record["lost"] == {"object with corners beyond the image, kept: Ultralytics passes over such images": 1}
+
+
+@pytest.mark.parametrize("form", ["dota", "coco", "hit_uav"])
+def test_ignored_objects_stay_ignored(source: Path, tmp_path: Path, form: str) -> None:
+    convert_dataset(source, tmp_path / "hit", "hit_uav")
+    path = tmp_path / "hit" / "annotations" / "train.json"
+    content = json.loads(path.read_text())
+    content["annotations"][1]["category_id"] = 3  # DontCare
+    path.write_text(json.dumps(content))
+    report = convert_dataset(tmp_path / "hit", tmp_path / "out", form)
+    assert report.splits["train"].ignored == 1
+    assert open_dataset(tmp_path / "out", "train").ignore.tolist() == [False, True, False, False]
+
+
+def test_ignored_objects_are_left_out_of_yolo(source: Path, tmp_path: Path) -> None:
+    path = source / "train" / "labelTxt" / "b.txt"
+    path.write_text(path.read_text().replace("ship 0", "ship 2"))
+    (source / "train" / "tiles.json").write_text('{"difficult_2": "ignored"}')
+    report = convert_dataset(source, tmp_path / "out", "yolo_obb")
+    assert report.lost["ignored object, left out"] == 1
+    assert len(open_dataset(tmp_path / "out", "train").labels) == 3
+
+
+def test_a_folder_that_is_one_split_becomes_all(source: Path, tmp_path: Path) -> None:
+    for form in FORMATS:
+        convert_dataset(source / "train", tmp_path / form, form)
+        assert objects(open_dataset(tmp_path / form, "all")).keys() == {"a", "b", "c"}
+
+
+def test_class_names_with_spaces(source: Path, tmp_path: Path) -> None:
+    convert_dataset(source, tmp_path / "one", "coco")
+    for path in (tmp_path / "one" / "annotations").iterdir():
+        path.write_text(path.read_text().replace("storage-tank", "storage tank (small)"))
+    report = convert_dataset(tmp_path / "one", tmp_path / "two", "dota")
+    assert report.lost == {"class name with spaces, now hyphens": 1}
+    assert "storage-tank-(small)" in open_dataset(tmp_path / "two", "train").classes
+
+
+def test_classes_without_objects_do_not_reach_dota(source: Path, tmp_path: Path) -> None:
+    convert_dataset(source, tmp_path / "one", "yolo_obb")
+    names = tmp_path / "one" / "data.yaml"
+    names.write_text(names.read_text() + '  3: "harbor"\n')
+    assert convert_dataset(tmp_path / "one", tmp_path / "two", "dota").lost == {"class without an object, left out": 1}
+    convert_dataset(tmp_path / "one", tmp_path / "three", "coco")
+    assert open_dataset(tmp_path / "three", "valid").classes == ("plane", "ship", "storage-tank", "harbor")
+
+
+def test_bad_labels_stop_a_conversion_or_are_left_out(source: Path, tmp_path: Path) -> None:
+    path = source / "train" / "labelTxt" / "c.txt"
+    path.write_text(path.read_text() + "1 2 3 ship 0\n")
+    with pytest.raises(DataError, match=r"c\.txt:2"):
+        convert_dataset(source, tmp_path / "out", "coco")
+    assert not list(tmp_path.glob("out*"))
+    report = convert_dataset(source, tmp_path / "out", "coco", skip_bad_labels=True)
+    assert any("1 bad label" in note for note in report.notes)
+
+
+def test_nothing_half_written_has_the_final_name(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(ResourceError, match="No space left"):
+            convert_dataset(source, tmp_path / "out", "coco")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="unfinished work"):
+        convert_dataset(source, tmp_path / "out", "dota")
+    convert_dataset(source, tmp_path / "out", "coco")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["annotations", "train", "valid"]
+    with pytest.raises(UsageError, match="output exists"):
+        convert_dataset(source, tmp_path / "out", "coco")
+    with pytest.raises(UsageError, match="unknown format 'kitti'"):
+        convert_dataset(source, tmp_path / "other", "kitti")
