@@ -67,4 +67,7 @@ def _advance(character: str) -> float:
         return 0.0
     if character in "ijl.,:;|!' ()[]ft":
         return 0.36
-    return 0.84 if character in "mwMW@%" else 0.62 if character.isupper() else 0.58
+    # Digits and signs as in DejaVu Sans, the widest of the usual faces.
+    if character in "mwMW@%−+<>=≤≥±×":
+        return 0.84
+    return 0.64 if character.isupper() or character.isdigit() else 0.58

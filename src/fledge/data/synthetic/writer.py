@@ -19,7 +19,7 @@ GSD = 0.3
 
 
 def write_dataset(
-    root: Path,
+    root: str | Path,
     split: str,
     count: int,
     size: int,
@@ -38,7 +38,7 @@ def write_dataset(
         UsageError: a negative seed or a size below 64 pixels.
         ResourceError: the folder cannot be written.
     """
-    folder = root / split
+    folder = Path(root) / split
     for i in range(count):
         stem = f"{split}_{i:05d}"
         image, label = folder / "images" / f"{stem}.png", folder / "labelTxt" / f"{stem}.txt"

@@ -1,0 +1,61 @@
+"""``fledge convert``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from fledge.cli.tile import (
+    DataArgument,
+    FolderOption,
+    LabelFormat,
+    SkipOption,
+    SplitOption,
+    UnlabelledOption,
+    say_lost,
+)
+
+
+class Images(StrEnum):
+    """What becomes of the image files."""
+
+    copy = "copy"
+    link = "link"
+
+
+def convert(
+    data: DataArgument,
+    out: FolderOption,
+    to: Annotated[LabelFormat, typer.Option("--to", help="The format to write.")],
+    split: SplitOption = None,
+    images: Annotated[Images, typer.Option("--images", help="Copy the image files, or link to them.")] = Images.copy,
+    skip_bad_labels: SkipOption = False,
+    allow_unlabelled: UnlabelledOption = False,
+) -> None:
+    """Write a dataset down in another format, and say what that format could not hold.
+
+    Examples:
+
+        fledge convert mydata --to coco --out mydata_coco
+
+        fledge convert HIT-UAV --to yolo_obb --out hit_yolo --images link
+    """
+    from fledge.data.conversion import convert_dataset
+    from fledge.engine.progress import progress
+
+    report = convert_dataset(
+        data,
+        out,
+        to.value,
+        split or (),
+        images.value,
+        progress,
+        skip_bad_labels=skip_bad_labels,
+        allow_unlabelled=allow_unlabelled,
+    )
+    for name, counts in report.splits.items():
+        print(f"{name}: {counts.images} images, {sum(counts.objects.values())} objects, {counts.ignored} ignored")
+    say_lost(report.lost, report.notes)
+    print(f"written: {out}")

@@ -1,0 +1,98 @@
+"""A dataset written down in another format."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from fledge.data.datasets.dota import IGNORED_AS_2
+from fledge.data.labels import DetectionDataset, Summary
+from fledge.data.splits import Progress, open_splits, silent
+from fledge.data.staging import copy_file, staged
+from fledge.data.tile_folder import fingerprint
+from fledge.data.writers import WRITERS
+from fledge.errors import UsageError
+from fledge.files import write_json
+
+
+class ConversionReport(NamedTuple):
+    """What conversion wrote.
+
+    Attributes:
+        splits: counts of each split.
+        lost: what the format could not hold, as counts by description.
+        notes: of the readers.
+    """
+
+    splits: dict[str, Summary]
+    lost: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def convert_dataset(
+    root: Path,
+    out: Path,
+    form: str,
+    splits: Sequence[str] = (),
+    images: Literal["copy", "link"] = "copy",
+    progress: Progress = silent,
+    **reading: Any,
+) -> ConversionReport:
+    """Write a dataset down in another format; the image files stay byte for byte what they are.
+
+    ``out`` appears when it is complete; until then the work lies in ``out.part`` and goes on there when repeated.
+    ``out/SPLIT/converted.json`` says where a split came from and what was lost.
+
+    Args:
+        root: a dataset in any format that can be read.
+        out: the folder to make.
+        form: a key of ``WRITERS``.
+        splits: those to convert; by default all.
+        images: copy the image files, or link to them.
+        progress: shows how far it is.
+        reading: further options of ``open_dataset``.
+
+    Raises:
+        UsageError: an unknown format, or an ``out`` that exists.
+        DataError: the dataset cannot be read.
+        ResourceError: the disk is full.
+    """
+    if form not in WRITERS:
+        raise UsageError(f"unknown format {form!r}: conversion: choose from {', '.join(WRITERS)}")
+    datasets = open_splits(root, splits, **reading)
+    plan = {
+        "made by": "fledge convert",
+        "source": str(root.resolve()),
+        "format": form,
+        "images": images,
+        "splits": {dataset.split: fingerprint(dataset) for dataset in datasets},
+    }
+    lost = Counter(WRITERS[form].lost_names(datasets))
+    with staged(out, plan) as part:
+        for dataset in datasets:
+            lost.update(_convert(dataset, part, form, images == "link", progress))
+    notes = tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes))
+    return ConversionReport({dataset.split: dataset.summary() for dataset in datasets}, dict(+lost), notes)
+
+
+def _convert(dataset: DetectionDataset, root: Path, form: str, link: bool, progress: Progress) -> dict[str, int]:
+    folder = root / WRITERS[form].image_folder(dataset.split)
+    with progress(f"convert {dataset.split}", len(dataset)) as advance:
+        for i, path in enumerate(dataset.paths):
+            copy_file(path, folder / path.name, link)
+            advance(i + 1, dataset.ids[i])
+    written = replace(dataset, root=root, paths=tuple(folder / path.name for path in dataset.paths))
+    lost = {what: count for what, count in WRITERS[form].write(root, written).items() if count}
+    record = {
+        "made by": "fledge convert",
+        **(IGNORED_AS_2 if form == "dota" else {}),
+        "classes": dataset.classes,
+        "source": str(dataset.root.resolve()),
+        "source format": dataset.format,
+        "lost": lost,
+    }
+    write_json(root / dataset.split / "converted.json", record)
+    return lost
