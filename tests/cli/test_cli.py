@@ -18,7 +18,9 @@ from fledge.cli.train import resolve
 from fledge.data.synthetic import write_dataset
 from fledge.errors import DataError, NumericError, ResourceError, UsageError
 
-COMMANDS = ("quickstart", "train", "distill", "evaluate", "detect", "methods", "doctor")
+COMMANDS = (
+    "quickstart", "train", "distill", "evaluate", "detect", "check", "tile", "convert", "replay", "methods", "doctor",
+)  # fmt: skip
 RECIPE = """\
 backbone = "resnet18_quarter"
 neck_channels = 16

@@ -17,6 +17,7 @@ from fledge.types import Batch, Targets
 CLASSES = ("plane", "ship", "tank")
 METHODS: dict[str, dict[str, Any]] = {
     "kd_rnet": {"method": "kd_rnet"},
+    "kd_rnet_positive": {"method": "kd_rnet", "kd_anchors": "positive", "kd_squared_temperature": True},
     "kd_rnet_sigmoid": {"method": "kd_rnet", "kd_probability": "sigmoid", "kd_temperature": 1.0},
     "kd_rnet_forward": {"method": "kd_rnet", "kd_direction": "teacher_student"},
 }

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fledge.assign.max_iou import Assignment
+from fledge.build import build_detector, build_train_step
 from fledge.distill.kd_rnet import Direction, KDRNet, Probability, box_difference, class_divergence
 from fledge.engine.train_step import TrainStep
+from fledge.recipe import make_recipe
 from fledge.types import Batch, Outputs, Targets
 
 PROBABILITIES: tuple[Probability, ...] = ("softmax", "sigmoid")
@@ -219,6 +221,47 @@ class TestKDRNet:
         assert float(terms["kd_cls"]) == pytest.approx(0.5 * cls / 2, rel=1e-4)
         assert float(terms["kd_box"]) == pytest.approx(2.0 * box / 2, rel=1e-4)
 
+    def test_squared_temperature_on_known_logits(self) -> None:
+        """Hinton's form with T = 4: the mean over two anchors is 0.2239185522 with the factor of 16."""
+        logits = torch.tensor([[[2.0, 1, 0], [0, 0.5, -0.5]], [[1, 2, 0.5], [0.3, 0.1, -1]]], dtype=torch.float64)
+        student, teacher = (Outputs((x.T.reshape(1, 1, 3, 1, 2),), (torch.zeros(1, 1, 5, 1, 2),), {}) for x in logits)
+        for squared, expected in ((False, 0.2239185522 / 16), (True, 0.2239185522)):
+            distiller = KDRNet(
+                fixed([[0, 1]]), 3, temperature=4, direction="teacher_student", squared_temperature=squared
+            )
+            assert distiller(student, teacher, BATCH)["kd_cls"].item() == pytest.approx(expected, abs=1e-9)
+
+    def test_squared_temperature_leaves_the_box_term_alone(self) -> None:
+        plain, squared = (
+            KDRNet(fixed(LABELS), 3, squared_temperature=on)(outputs(0), outputs(1), BATCH) for on in (False, True)
+        )
+        assert float(squared["kd_cls"]) == pytest.approx(64 * float(plain["kd_cls"]), rel=1e-6)
+        assert torch.equal(squared["kd_box"], plain["kd_box"])
+
+    def test_classes_on_positive_anchors_only(self) -> None:
+        student, teacher = outputs(0, grad=True), outputs(1)
+        terms = KDRNet(fixed(LABELS), 3, anchors="positive")(student, teacher, BATCH)
+        positives = [(b, i) for b, row in enumerate(LABELS) for i, label in enumerate(row) if label >= 0]
+        pairs = [[at(o.logits, b, i).tolist() for o in (student, teacher)] for b, i in positives]
+        expected = sum(slow_divergence(s, t, 8.0, "softmax") for s, t in pairs) / len(positives)
+        assert float(terms["kd_cls"].detach()) == pytest.approx(expected, rel=1e-4)
+        terms["kd_cls"].backward()
+        for b, row in enumerate(LABELS):
+            for i, label in enumerate(row):
+                gradient = tuple(x.grad for x in student.logits)
+                assert bool(at(gradient, b, i).any()) == (label >= 0)  # type: ignore[arg-type]
+
+    def test_temperature_one_leaves_the_box_deltas_as_they_are(self) -> None:
+        student, teacher = outputs(0), outputs(1)
+        terms = KDRNet(fixed(LABELS), 3, box_temperature=1.0)(student, teacher, BATCH)
+        expected = 0.0
+        for b, i in ((0, 5), (1, 9)):
+            for k, (s, t) in enumerate(zip(at(student.codes, b, i), at(teacher.codes, b, i), strict=True)):
+                gap = abs(float(s - t))
+                gap = min(gap % math.pi, math.pi - gap % math.pi) if k == 4 else gap
+                expected += 0.5 * gap**2 if gap <= 1 else gap - 0.5
+        assert float(terms["kd_box"]) == pytest.approx(expected / 2, rel=1e-5)
+
     @pytest.mark.parametrize("probability", PROBABILITIES)
     @pytest.mark.parametrize("direction", DIRECTIONS)
     def test_identity_is_exactly_zero(self, probability: Probability, direction: Direction) -> None:
@@ -302,6 +345,31 @@ class TestKDRNet:
         distiller = KDRNet(fixed(LABELS), 3)
         assert list(distiller.parameters()) == []
         assert distiller.state_dict() == {}
+
+
+def test_every_setting_of_a_recipe_arrives() -> None:
+    settings = {
+        "method": "kd_rnet",
+        "backbone": "resnet18_quarter",
+        "neck_channels": 8,
+        "head_convs": 1,
+        "kd_cls_weight": 2.0,
+        "kd_box_weight": 3.0,
+        "kd_temperature": 4.0,
+        "kd_box_temperature": 5.0,
+        "kd_probability": "sigmoid",
+        "kd_direction": "teacher_student",
+        "kd_squared_temperature": True,
+        "kd_anchors": "positive",
+    }
+    recipe = make_recipe(settings, "test")
+    assert set(settings) >= {name for name in type(recipe).model_fields if name.startswith("kd_")}
+    student, teacher = build_detector(recipe, "abc"), build_detector(recipe, "abc")
+    distiller = build_train_step(recipe, student, teacher).distiller
+    assert isinstance(distiller, KDRNet)
+    assert (distiller.cls_weight, distiller.box_weight) == (2, 3)
+    assert (distiller.temperature, distiller.box_temperature, distiller.cls_scale) == (4, 5, 16)
+    assert (distiller.probability, distiller.direction, distiller.anchors) == ("sigmoid", "teacher_student", "positive")
 
 
 class Net(nn.Module):

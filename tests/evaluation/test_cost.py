@@ -31,6 +31,13 @@ class Tiny(nn.Module):
         return []
 
 
+def test_noise_has_the_channels_asked_for() -> None:
+    five = nn.Sequential(nn.Flatten(), nn.Linear(5 * 32 * 32, 2))
+    five.register_forward_pre_hook(lambda _, args: (args[0].float(),))
+    five.decode = lambda outputs, sizes: []  # type: ignore[assignment]
+    assert measure_cost(five, (32, 32), repeats=1, channels=5).flops == 2 * 2 * 5 * 32 * 32
+
+
 def test_parameters_and_flops_by_hand() -> None:
     cost = measure_cost(Tiny(), (32, 64), repeats=1)
     assert cost.parameters == 8 * 3 * 9 + 8 + 8 * 5 + 5

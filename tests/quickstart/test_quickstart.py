@@ -54,6 +54,19 @@ def test_the_record_is_what_was_evaluated(result: Result) -> None:
     assert cost["student"]["flops"] == cost["distilled"]["flops"]
 
 
+def test_training_and_held_out_images_are_compared(result: Result) -> None:
+    seen = result.record["on_training_images"]
+    assert list(seen) == ["teacher", "student", "distilled"]
+    for role, (figures,) in seen.items():
+        assert figures["images"] == 16  # all there are: the limit is 100
+        held_out = result.record["evaluations"][role][0]
+        for name in ("AP50", "AP75", "AP50:95"):
+            assert math.isclose(figures["gap"][name], figures[name] - held_out[name], abs_tol=2e-6)
+    page = (result.out / "report.html").read_text()
+    assert "Training and held-out images" in page
+    assert "on all 16 training images" in page
+
+
 def test_the_scene_is_larger_than_the_input_and_is_covered(result: Result) -> None:
     image = read_image(result.out / "scene" / "scene.png")
     assert image.shape == (384, 512, 3)
@@ -134,10 +147,10 @@ def test_arguments_that_do_not_go_together() -> None:
 
 
 @pytest.mark.skipif(not (SHARED / "hit_uav").is_dir(), reason="no HIT-UAV here")
-def test_hit_uav_is_fitted() -> None:
+def test_hit_uav_is_cut_into_windows() -> None:
     weights = SHARED / "weights" / "resnet18_in1k_c2_c4.safetensors"
     plan = plan_own(Path("out"), SHARED / "hit_uav", [0], 320, None, weights, "cpu")
-    assert (plan.student.view, plan.student.anchor_scale, plan.student.eval_split) == ("fit", 1.0, "val")
+    assert (plan.student.view, plan.student.anchor_scale, plan.student.eval_split) == ("crop", 1.0, "val")
     assert (plan.teacher.backbone, plan.teacher.frozen_stages) == ("resnet18", 4)
     assert plan.student.weights == ""
 

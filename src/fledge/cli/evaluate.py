@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FIGURES = ("AP50", "AP75", "AP50:95")
 
 
 class Curve(StrEnum):
@@ -18,45 +23,106 @@ class Curve(StrEnum):
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Dataset folder; default: the run's own.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Split; default: the recipe's eval_split.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Dataset folder; default: the recipe's eval_data, or its data.")
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option("--split", help="Split; default: the recipe's eval_split. May be repeated, training split first."),
+    ] = None,
     interpolation: Annotated[Curve, typer.Option("--ap", help="area (VOC12) or voc07 (11 points).")] = Curve.area,
+    remap: Annotated[
+        list[str] | None,
+        typer.Option("--remap", metavar="OLD=NEW", help="Read a class under another name; `OLD=` ignores its objects."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the figures to this JSON file.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Average precision at exact rotated IoU, parameters, FLOPs and time of a trained detector.
 
+    With several splits the gap between the first and each of the others is shown as well.
+
     Examples:
 
         fledge evaluate runs/student
 
+        fledge evaluate runs/student --split train --split val
+
         fledge evaluate runs/student --data other --split test --ap voc07 --out student.json
     """
     from rich.console import Console
-    from rich.table import Table
 
     from fledge import api
-    from fledge.evaluation.summary import evaluation_record
+    from fledge.errors import UsageError
+    from fledge.evaluation.summary import evaluation_record, splits_record
     from fledge.files import write_json
 
-    result = api.evaluate(run, data, split, interpolation.value, device)
-    record = evaluation_record(result.metrics, result.cost)
-    table = Table("class", "objects", "AP50", "AP75", "AP50:95", title=f"{run} on {result.dataset.split}")
-    for name, row in record["classes"].items():
-        table.add_row(name, str(row["objects"]), *(_percent(row[key]) for key in ("AP50", "AP75", "AP50:95")))
-    table.add_row("mean", "", *(_percent(record[key]) for key in ("AP50", "AP75", "AP50:95")), style="bold")
-    Console().print(table)
-    cost = result.cost
+    splits: list[str | None] = [*split] if split else [None]
+    if len(set(splits)) < len(splits):
+        raise UsageError(f"a split twice: --split {', '.join(map(str, splits))}: name each once")
+    names = _renaming(remap or [])
+    results = [api.evaluate(run, data, name, interpolation.value, device, remap=names) for name in splits]
+    records = {r.dataset.split: evaluation_record(r.metrics, r.cost) for r in results}
+    console = Console()
+    for result, (name, record) in zip(results, records.items(), strict=True):
+        console.print(_classes(record, f"{run} on {name}"))
+        print(
+            f"AP: exact rotated IoU, {interpolation.value} interpolation, {result.metrics.images} images of "
+            f"{result.dataset.root}"
+        )
+    everything = splits_record(records, {r.dataset.split: r.metrics for r in results})
+    for row in everything["gaps"]:
+        console.print(_gap(row, records))
+        if lacking := _one_sided(row, records):
+            print(f"note: {', '.join(lacking)}: with objects in one of the two only, so the means are of other classes")
+    cost = results[-1].cost
     print(
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.flops / 1e9:.2f} GFLOPs and {cost.milliseconds:.1f} + "
         f"{cost.decode_milliseconds:.1f} ms (network + decoding) an "
-        f"image at {cost.size[1]}x{cost.size[0]} px (one thread)\nAP: exact rotated IoU, {interpolation.value} "
-        f"interpolation, {result.metrics.images} images"
+        f"image at {cost.size[1]}x{cost.size[0]} px (one thread)"
     )
     if out:
-        write_json(out, record)
+        write_json(out, everything if len(records) > 1 else next(iter(records.values())))
         print(f"written: {out}")
 
 
+def _renaming(items: list[str]) -> dict[str, str]:
+    from fledge.errors import UsageError
+
+    for item in items:
+        if not item.partition("=")[0].strip() or "=" not in item:
+            raise UsageError(f"not OLD=NEW: --remap {item}: write for example --remap van=car, or --remap van=")
+    return {old.strip(): new.strip() for old, _, new in (item.partition("=") for item in items)}
+
+
+def _classes(record: dict[str, Any], title: str) -> Table:
+    """AP of each class and their mean on one split."""
+    from rich.table import Table
+
+    table = Table("class", "objects", *FIGURES, title=title)
+    for name, row in record["classes"].items():
+        table.add_row(name, str(row["objects"]), *(_percent(row[key]) for key in FIGURES))
+    table.add_row("mean", "", *(_percent(record[key]) for key in FIGURES), style="bold")
+    return table
+
+
+def _gap(row: dict[str, Any], records: dict[str, dict[str, Any]]) -> Table:
+    """Means on two splits and what the first has more."""
+    from rich.table import Table
+
+    first, other = row["split"], row["minus"]
+    table = Table("mean", *FIGURES, title=f"{first} minus {other}")
+    for name in (first, other):
+        table.add_row(name, *(_percent(records[name][key]) for key in FIGURES))
+    table.add_row("gap", *(_percent(row[key]) for key in FIGURES), style="bold")
+    return table
+
+
+def _one_sided(row: dict[str, Any], records: dict[str, dict[str, Any]]) -> list[str]:
+    """The classes that have objects in one of two splits only."""
+    first, other = (records[row[key]]["classes"] for key in ("split", "minus"))
+    return [name for name in first if (first[name]["objects"] > 0) != (other[name]["objects"] > 0)]
+
+
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+    return "–" if value is None else f"{100 * value:.1f}".replace("-", "−")

@@ -7,15 +7,23 @@ every anchor, beside its own focal and KLD losses.
 
 Differs from the paper:
 - The weights of the two terms are not printed; both default to 1.
-- No equation contains the temperatures 8 and 10; they divide the class logits and the box deltas.
-- The anchors are not named: class distillation uses all anchors that are not ignored, box distillation the positives
-  of the student's own assignment; both sums are divided by the number of positives.
+- No equation contains the temperatures 8 and 10; they divide the class logits and the box deltas (`kd_box_temperature`
+  = 1: none). The class term is not multiplied by the square of its temperature, as is usual elsewhere: its weight is
+  free anyway (`kd_squared_temperature` does it).
+- The anchors are not named: class distillation uses all anchors that are not ignored (`kd_anchors = "positive"`: the
+  positives), box distillation the positives of the student's own assignment; both sums are divided by the number of
+  positives.
+- Equation 2 is kept as printed, KL(student || teacher), the reverse of the usual (`kd_direction`), with a softmax over
+  the classes although the detector's scores are sigmoids (`kd_probability`).
 - The angle difference is wrapped to [-pi/2, pi/2).
 - With one class a softmax is constant; the sigmoid form is then used.
+- Detector and schedule are hardly described; the recipes take MMRotate's. The paper's "Param" column is the size of a
+  checkpoint in MB: networks of this layout have 36.6, 30.2 and 20.1 M parameters.
 
 Published results (DOTA-v1.0, AP50 / AP75 / AP50:95, single runs): teacher R50 71.47 / 37.44 / 39.06; R34 alone
-70.20 / 34.08 / 37.51, distilled 70.45 / 36.70 / 38.54; R18 alone 68.37 / 35.68 / 37.61, distilled
-68.27 / 35.85 / 37.32.
+70.20 / 34.08 / 37.51, distilled 70.45 / 36.70 / 38.54, with the class term only 70.20 AP50; R18 alone
+68.37 / 35.68 / 37.61, distilled 68.27 / 35.85 / 37.32. AP50 on training and test images: R34 alone 82.54 and 70.20,
+distilled 81.75 and 70.45.
 """
 
 from __future__ import annotations
@@ -29,8 +37,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fledge.assign.max_iou import Assignment
-from fledge.types import Batch, Outputs, flatten_levels
+from fledge.distributed import share_of_positives
+from fledge.types import Batch, Outputs, at_least_float32, flatten_levels
 
+Anchors = Literal["valid", "positive"]
 Probability = Literal["softmax", "sigmoid"]
 Direction = Literal["student_teacher", "teacher_student"]
 
@@ -94,6 +104,9 @@ class KDRNet(nn.Module):
         temperature: of the class logits.
         box_temperature: of the box deltas.
         probability, direction: see ``class_divergence``.
+        squared_temperature: multiply the class term by the square of its temperature, which keeps its gradient about
+            as large at every temperature.
+        anchors: where classes are distilled, on all ``valid`` anchors or on the ``positive`` ones.
     """
 
     def __init__(
@@ -106,6 +119,8 @@ class KDRNet(nn.Module):
         box_temperature: float = 10.0,
         probability: Probability = "softmax",
         direction: Direction = "student_teacher",
+        squared_temperature: bool = False,
+        anchors: Anchors = "valid",
     ) -> None:
         super().__init__()
         if classes == 1 and probability == "softmax":
@@ -114,35 +129,42 @@ class KDRNet(nn.Module):
         self.cls_weight, self.box_weight = cls_weight, box_weight
         self.temperature, self.box_temperature = temperature, box_temperature
         self.probability, self.direction = probability, direction
+        self.cls_scale = temperature**2 if squared_temperature else 1.0
+        self.anchors = anchors
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Weighted terms ``kd_cls`` and ``kd_box``; zero with a gradient where there is nothing to learn from."""
+        _check_same_grid(student, teacher)
         assignment = self.assign(student, batch)
-        positives = max(assignment.positives, 1)
-        pairs = [(flatten_levels(s), flatten_levels(t)) for s, t in _layers(student, teacher)]
-        (s_logits, t_logits), (s_codes, t_codes) = pairs
+        chosen = assignment.valid if self.anchors == "valid" else assignment.positive
         cls = class_divergence(
-            s_logits[assignment.valid].float(),
-            t_logits[assignment.valid].float(),
+            _rows(student.logits, chosen),
+            _rows(teacher.logits, chosen),
             self.temperature,
             self.probability,
             self.direction,
         )
         box = box_difference(
-            s_codes[assignment.positive].float(), t_codes[assignment.positive].float(), self.box_temperature
+            _rows(student.codes, assignment.positive),
+            _rows(teacher.codes, assignment.positive),
+            self.box_temperature,
         )
+        divisor = share_of_positives(assignment.positives, cls.device)
         return {
-            "kd_cls": self.cls_weight * cls.sum() / positives,
-            "kd_box": self.box_weight * box.sum() / positives,
+            "kd_cls": self.cls_weight * self.cls_scale * cls.sum() / divisor,
+            "kd_box": self.box_weight * box.sum() / divisor,
         }
 
 
-def _layers(student: Outputs, teacher: Outputs) -> list[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
-    """Logits and codes of both, after a check that their grids, anchors and classes agree."""
+def _rows(levels: tuple[Tensor, ...], chosen: Tensor) -> Tensor:
+    """The values (N, K or 5) of the anchors chosen by a mask (B, A), at least float32."""
+    return at_least_float32(flatten_levels(levels)[chosen])
+
+
+def _check_same_grid(student: Outputs, teacher: Outputs) -> None:
     for name, s, t in (("logits", student.logits, teacher.logits), ("codes", student.codes, teacher.codes)):
         if [x.shape for x in s] != [x.shape for x in t]:
             raise ValueError(
                 f"KD-RNet needs the same grid, anchors and classes: {name}: student {[tuple(x.shape) for x in s]}, "
                 f"teacher {[tuple(x.shape) for x in t]}"
             )
-    return [(student.logits, teacher.logits), (student.codes, teacher.codes)]

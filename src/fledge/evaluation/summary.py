@@ -24,7 +24,7 @@ def evaluation_record(metrics: Metrics, cost: Cost) -> dict[str, Any]:
         for k, name in enumerate(metrics.classes)
     }
     return {
-        **{name: _number(value) for name, value in metrics.summary().items()},
+        **means(metrics),
         "classes": classes,
         "images": metrics.images,
         "protocol": {
@@ -42,6 +42,24 @@ def evaluation_record(metrics: Metrics, cost: Cost) -> dict[str, Any]:
             "threads": cost.threads,
         },
     }
+
+
+def means(metrics: Metrics) -> dict[str, float | None]:
+    """AP50, AP75 and AP50:95 over the classes (0…1, None where undefined)."""
+    return {name: _number(value) for name, value in metrics.summary().items()}
+
+
+def gap(seen: Metrics, held_out: Metrics) -> dict[str, float | None]:
+    """How much more is found in images trained on than in others: AP50, AP75 and AP50:95 of one minus the other."""
+    least = held_out.summary()
+    return {name: _number(value - least[name]) for name, value in seen.summary().items()}
+
+
+def splits_record(records: dict[str, dict[str, Any]], metrics: dict[str, Metrics]) -> dict[str, Any]:
+    """Several splits as plain values: a record of each, and the gap from the first to each of the others."""
+    first, *others = metrics
+    gaps = [{"split": first, "minus": other, **gap(metrics[first], metrics[other])} for other in others]
+    return {"splits": records, "gaps": gaps}
 
 
 def _number(value: float) -> float | None:

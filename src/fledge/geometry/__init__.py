@@ -4,7 +4,13 @@ from fledge.geometry.anchors import AnchorGrid
 from fledge.geometry.boxes import areas, boxes_from_quads, canonicalize, corners, hulls
 from fledge.geometry.coder import decode, encode
 from fledge.geometry.convert import CONVENTIONS
-from fledge.geometry.gaussian import box_to_gaussian, kl_divergence
+from fledge.geometry.gaussian import (
+    box_to_gaussian,
+    kalman_iou,
+    kl_divergence,
+    squared_mahalanobis,
+    squared_wasserstein,
+)
 from fledge.geometry.iou import rotated_iou, rotated_iou_pairs
 from fledge.geometry.nms import rotated_nms
 
@@ -19,8 +25,11 @@ __all__ = [
     "decode",
     "encode",
     "hulls",
+    "kalman_iou",
     "kl_divergence",
     "rotated_iou",
     "rotated_iou_pairs",
     "rotated_nms",
+    "squared_mahalanobis",
+    "squared_wasserstein",
 ]

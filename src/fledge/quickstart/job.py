@@ -17,7 +17,8 @@ from fledge.data.datasets import open_dataset
 from fledge.data.synthetic import write_dataset
 from fledge.engine.progress import progress, say
 from fledge.errors import UsageError
-from fledge.evaluation.summary import evaluation_record
+from fledge.evaluation.average_precision import Metrics
+from fledge.evaluation.summary import evaluation_record, gap, means
 from fledge.files import write_json
 from fledge.quickstart.parallel import Job, run_jobs
 from fledge.quickstart.plan import Plan, estimate_seconds, plan_own, plan_synthetic
@@ -25,6 +26,8 @@ from fledge.quickstart.report import write_report
 from fledge.quickstart.scene import SceneResult, run_scene
 
 ROLES = ("teacher", "student", "distilled")
+# Training images, spread evenly over the split, on which AP is measured beside that on the held-out ones.
+SEEN_IMAGES = 100
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,11 @@ def run(plan: Plan, start: float) -> Result:
     torch.set_num_threads(1)  # the detectors are small: a second thread would mostly wait
     try:
         evaluations = {role: _evaluate(plan, role) for role in ROLES}
+        seen = {role: _evaluate_seen(plan, role) for role in ROLES}
         scene = run_scene(plan, evaluations["teacher"][0].dataset)
     finally:
         torch.set_num_threads(threads)
-    record = _record(plan, evaluations, scene, time.monotonic() - start)
+    record = _record(plan, evaluations, seen, scene, time.monotonic() - start)
     write_json(plan.out / "results.json", record)
     write_report(plan, evaluations, scene, record)
     return Result(plan.out, evaluations, record)
@@ -146,14 +150,25 @@ def _render(plan: Plan) -> None:
 
 
 def _evaluate(plan: Plan, role: str) -> list[api.Evaluation]:
-    seeds = plan.seeds[:1] if role == "teacher" else plan.seeds
-    return [
-        api.evaluate(plan.run(role, seed), device=plan.student.device, title=f"3. evaluate {role}") for seed in seeds
-    ]
+    return [api.evaluate(run, device=plan.student.device, title=f"3. evaluate {role}") for run in _runs(plan, role)]
+
+
+def _evaluate_seen(plan: Plan, role: str) -> list[Metrics]:
+    """Average precision on some of the images trained on."""
+    device, split, title = plan.student.device, plan.student.train_split, f"3. evaluate {role} on training images"
+    return [api.precision(run, split=split, device=device, title=title, limit=SEEN_IMAGES) for run in _runs(plan, role)]
+
+
+def _runs(plan: Plan, role: str) -> list[Path]:
+    return [plan.run(role, seed) for seed in (plan.seeds[:1] if role == "teacher" else plan.seeds)]
 
 
 def _record(
-    plan: Plan, evaluations: dict[str, list[api.Evaluation]], scene: SceneResult, seconds: float
+    plan: Plan,
+    evaluations: dict[str, list[api.Evaluation]],
+    seen: dict[str, list[Metrics]],
+    scene: SceneResult,
+    seconds: float,
 ) -> dict[str, Any]:
     records = {role: [evaluation_record(e.metrics, e.cost) for e in runs] for role, runs in evaluations.items()}
     paired = {
@@ -168,6 +183,13 @@ def _record(
         "notes": list(plan.notes),
         "training_images": len(open_dataset(plan.data, plan.student.train_split)),
         "evaluations": records,
+        "on_training_images": {
+            role: [
+                {**means(m), "images": m.images, "gap": gap(m, e.metrics)}
+                for m, e in zip(runs, evaluations[role], strict=True)
+            ]
+            for role, runs in seen.items()
+        },
         "distilled_minus_alone": paired,
         "scene": {"windows": scene.windows, "objects": len(scene.detections)},
     }

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 
-from fledge.api import training_batches
 from fledge.build import build_detector, build_train_step, pick_device
 from fledge.data.datasets import find_splits, open_dataset
 from fledge.data.labels import DetectionDataset
 from fledge.errors import DataError, UsageError
+from fledge.models.weights import read_weights
 from fledge.quickstart.parallel import cores
 from fledge.recipe import Recipe, for_classes, load_recipe
+from fledge.training import training_batches
 
 STAGES = ("conv1.", "layer1.", "layer2.", "layer3.", "layer4.")
 
@@ -42,6 +42,8 @@ SIZES = {
     "standard": Size(train=400, test=150, image_size=192, epochs=5, teacher_epochs=6, seeds=1),
     "full": Size(train=800, test=300, image_size=192, epochs=16, teacher_epochs=24, seeds=5),
 }
+# Evaluation, pictures and the scene, in seconds: little beside the trainings, so not measured beforehand.
+EVALUATION = 60.0
 # Images shown to each network in training on the user's own data, unless --epochs says otherwise.
 BUDGET = 8000
 # Shrunk below this many pixels (square root of the area, first quartile), images are cut into windows instead.
@@ -180,7 +182,7 @@ def estimate_seconds(plan: Plan, steps: int = 3) -> float:
         each.append(_training_seconds(recipe, build_train_step(recipe, student, lesson), dataset, steps))
     torch.set_num_threads(threads)
     at_once = cores() if device.type == "cpu" else 1
-    return first + max(*each, len(plan.seeds) * sum(each) / at_once)
+    return first + max(*each, len(plan.seeds) * sum(each) / at_once) + EVALUATION
 
 
 def _training_seconds(recipe: Recipe, step: torch.nn.Module, dataset: DetectionDataset, steps: int) -> float:
@@ -232,11 +234,7 @@ def _fit_to_data(dataset: DetectionDataset, image_size: int) -> tuple[dict[str, 
 
 def _stages_in(weights: Path) -> int:
     """How many leading stages of a ResNet a file of weights covers."""
-    try:
-        with safe_open(weights, "pt") as file:
-            names = list(file.keys())
-    except Exception as error:
-        raise DataError(f"cannot read weights: {weights}: {error}: give a safetensors file") from None
+    names = read_weights(weights)
     present = [any(name.startswith(stage) for name in names) for stage in STAGES]
     count = present.index(False) if False in present else len(STAGES)
     if not count:

@@ -33,6 +33,7 @@ def write_report(
     page = Page("A small detector, raised by a big one", _subtitle(plan, evaluations))
     _headline(page, plan, evaluations, record)
     _results(page, plan, evaluations, record)
+    _gap(page, plan, record)
     _learning(page, plan)
     _classes(page, evaluations)
     _pictures(page, evaluations)
@@ -139,6 +140,28 @@ def _results(page: Page, plan: Plan, evaluations: dict[str, list[Evaluation]], r
             for role in ("student", "distilled")
         ]
         page.figure(paired_chart([str(s) for s in plan.seeds], series, "AP50, %", "Same seed, alone and distilled"))
+
+
+def _gap(page: Page, plan: Plan, record: dict[str, Any]) -> None:
+    """The paper's Table III: what distillation does to the difference between seen and held-out images."""
+    page.heading("Training and held-out images")
+    columns = [Column("Detector"), Column("AP50 training"), Column("AP50 held out"), Column("Gap")]
+    rows: list[list[Value]] = []
+    for role, name in NAMES.items():
+        seen = record["on_training_images"][role]
+        figures = ([100 * (r["AP50"] or 0.0) for r in seen], _values(record, role, "AP50"))
+        gaps = [a - b for a, b in zip(*figures, strict=True)]
+        rows.append([name, *(_mean_and_spread(values) for values in (*figures, gaps))])
+    images, of = record["on_training_images"]["student"][0]["images"], record["training_images"]
+    which = f"all {of} training images" if images == of else f"{images} of the {of} training images, evenly spread"
+    page.table(
+        columns,
+        rows,
+        caption=f"AP50 in %, on {which} (as they are, without augmentation) and on the held-out ones; means over "
+        "the classes that have objects there. A wider gap means more learnt by heart."
+        + (" ± is the standard deviation over seeds." if len(plan.seeds) > 1 else ""),
+        tones=[TONES[role] for role in NAMES],
+    )
 
 
 def _learning(page: Page, plan: Plan) -> None:
@@ -254,7 +277,10 @@ def _mean(record: dict[str, Any], role: str, metric: str) -> float:
 
 
 def _spread(record: dict[str, Any], role: str, metric: str) -> Value:
-    values = _values(record, role, metric)
+    return _mean_and_spread(_values(record, role, metric))
+
+
+def _mean_and_spread(values: Sequence[float]) -> Value:
     return Spread(statistics.mean(values), statistics.stdev(values)) if len(values) > 1 else values[0]
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fledge import api
 from fledge.data.labels import DetectionDataset
-from fledge.data.raster import read_image
 from fledge.data.synthetic import render_showpiece
 from fledge.files import write_bytes
 from fledge.inference.windows import windows
@@ -17,7 +16,7 @@ from fledge.inference.writers import WRITERS, write_detections
 from fledge.quickstart.plan import Plan
 from fledge.types import Detections
 from fledge.visualize.draw import draw_boxes
-from fledge.visualize.images import encode
+from fledge.visualize.images import encode, to_rgb
 
 SCORE = 0.3
 # A seed far from those of the training tiles.
@@ -48,19 +47,24 @@ def run_scene(plan: Plan, held_out: DetectionDataset) -> SceneResult:
     image, origin = _scene(plan, held_out)
     predictor = api.load(plan.run("distilled", plan.seeds[0]), plan.student.device)
     folder = plan.out / "scene"
-    write_bytes(folder / "scene.png", encode(image, "png"))
-    found = predictor.detect(folder / "scene.png", SCORE, scale=predictor.pixel_scale)
+    shown = to_rgb(image)
+    write_bytes(folder / "scene.png", encode(shown, "png"))
+    found = predictor.detect(image, SCORE, scale=predictor.pixel_scale)
+    found = replace(found, frame=replace(found.frame, image_id="scene"))
     for form in WRITERS:
         write_detections([found], folder, form)
-    picture = draw_boxes(image, found.boxes, found.labels, found.classes)
+    picture = draw_boxes(shown, found.boxes, found.labels, found.classes)
     write_bytes(folder / "scene.detections.jpg", encode(picture, "jpeg", 90))
     height, width = (round(side * predictor.pixel_scale) for side in image.shape[:2])
     count = len(windows(height, width, predictor.image_size, predictor.overlap))
-    return SceneResult(image, picture, found, count, origin)
+    return SceneResult(shown, picture, found, count, origin)
 
 
 def _scene(plan: Plan, held_out: DetectionDataset) -> tuple[NDArray[np.uint8], str]:
-    """A rendered town; for own data the largest held-out image, or four side by side if that is one window."""
+    """A rendered town; for own data the largest held-out image, or four side by side if that is one window.
+
+    (H, W, C) as the network sees it.
+    """
     if plan.synthetic:
         side = plan.student.image_size
         return render_showpiece(SHOWPIECE + plan.seeds[0], 4 * side, 16 * side // 3).image, "a rendered town"
@@ -70,7 +74,7 @@ def _scene(plan: Plan, held_out: DetectionDataset) -> tuple[NDArray[np.uint8], s
         return held_out.read(largest), f"the largest held-out image, {held_out.ids[largest]}"
     busiest = np.argsort(-np.diff(held_out.offsets), kind="stable")
     spread = [int(busiest[i]) for i in np.linspace(0, len(busiest) // 4, 4).astype(int)]
-    tiles = [read_image(held_out.paths[i]) for i in spread]
+    tiles = [held_out.read(i) for i in spread]
     height, width = min(t.shape[0] for t in tiles), min(t.shape[1] for t in tiles)
     cut = [t[:height, :width] for t in tiles]
     return np.vstack([np.hstack(cut[:2]), np.hstack(cut[2:])]), "four held-out images side by side"
@@ -90,7 +94,7 @@ def held_out_pictures(
         busy = np.arange(len(dataset))
     rows = []
     for i in dict.fromkeys(busy[np.linspace(0, len(busy) - 1, count).astype(int)].tolist()):
-        image, truth = dataset.read(i), dataset.targets(i)
+        image, truth = to_rgb(dataset.read(i)), dataset.targets(i)
         scale = max(1.0, 384 / max(image.shape[:2]))
         labelled = draw_boxes(
             image,

@@ -14,15 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from fledge.assign.max_iou import Assignment, MaxIoUAssigner
+from fledge.distributed import share_of_positives
 from fledge.errors import DataError, NumericError
 from fledge.geometry.anchors import AnchorGrid
 from fledge.geometry.coder import decode, encode
 from fledge.geometry.nms import rotated_nms
 from fledge.losses.focal import focal_loss
+from fledge.losses.gwd import gwd_loss
+from fledge.losses.kfiou import kfiou_loss
 from fledge.losses.kld import kld_loss
+from fledge.losses.rotated_iou import rotated_iou_loss
 from fledge.losses.smooth_l1 import smooth_l1_loss
 from fledge.models.backbones import normalise
-from fledge.types import Batch, Detections, Frame, Outputs, flatten_levels
+from fledge.types import Batch, Detections, Frame, Outputs, at_least_float32, flatten_levels
 
 BoxLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -30,6 +34,21 @@ BoxLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 def kld_box_loss(codes: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
     """KLD between decoded and true boxes, all (P, 5); (P,) losses."""
     return kld_loss(decode(anchors, codes), boxes)
+
+
+def gwd_box_loss(codes: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
+    """GWD between decoded and true boxes, all (P, 5); (P,) losses."""
+    return gwd_loss(decode(anchors, codes), boxes)
+
+
+def kfiou_box_loss(codes: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
+    """KFIoU and centre loss between decoded and true boxes, all (P, 5); (P,) losses."""
+    return kfiou_loss(decode(anchors, codes), boxes)
+
+
+def rotated_iou_box_loss(codes: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
+    """Exact IoU loss between decoded and true boxes, all (P, 5); (P,) losses."""
+    return rotated_iou_loss(decode(anchors, codes), boxes)
 
 
 def smooth_l1_box_loss(codes: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
@@ -50,7 +69,7 @@ class RotatedRetinaNet(nn.Module):
         classes: the K class names.
         box_weight: weight of the box loss (5.5 for KLD with le90, 1 for smooth L1).
         score_threshold, nms_iou, max_detections: what ``decode`` keeps.
-        mean, std: pixel statistics of the three channels, on the scale 0…255.
+        mean, std: pixel statistics of the C channels, on the scale 0…255.
     """
 
     mean: Tensor
@@ -80,10 +99,10 @@ class RotatedRetinaNet(nn.Module):
         self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
-        self._assigned: tuple[weakref.ref[Batch], Assignment] | None = None
+        self._assigned: weakref.WeakKeyDictionary[Batch, Assignment] = weakref.WeakKeyDictionary()
 
     def forward(self, images: Tensor, targets: Any = None) -> Outputs:  # noqa: ARG002 (two-stage detectors read targets)
-        """uint8 or float images (B, 3, H, W) in 0…255 to per-level logits and codes, and the feature maps."""
+        """uint8 or float images (B, C, H, W) in 0…255 to per-level logits and codes, and the feature maps."""
         features = self.backbone(normalise(images, self.mean, self.std))
         levels = self.neck(features)
         logits, codes = self.head(list(levels.values()))
@@ -96,10 +115,20 @@ class RotatedRetinaNet(nn.Module):
 
     def assign(self, outputs: Outputs, batch: Batch) -> Assignment:
         """Which anchor learns what. Computed once a batch: the loss and a distiller ask for the same one."""
-        if self._assigned is None or self._assigned[0]() is not batch:
+        if batch not in self._assigned:
             self._check(batch)
-            self._assigned = weakref.ref(batch), self.assigner(self.anchor_boxes(outputs), batch.targets)
-        return self._assigned[1]
+            self._assigned[batch] = self.assigner(self.anchor_boxes(outputs), batch.targets)
+        return self._assigned[batch]
+
+    def positives(self, batch: Batch) -> int:
+        """How many anchors of a batch will be positive, which its images' size and targets alone decide."""
+        if batch not in self._assigned:
+            self._check(batch)
+            sides = batch.images.shape[-2:]
+            shapes = [(-(-sides[0] // stride), -(-sides[1] // stride)) for stride in self.anchors.strides]
+            anchors = torch.cat(self.anchors.grids(shapes, batch.images.device))
+            self._assigned[batch] = self.assigner(anchors, batch.targets)
+        return self._assigned[batch].positives
 
     def _check(self, batch: Batch) -> None:
         """Refuse targets that would be learnt as something else: boxes without area, labels without a class."""
@@ -114,19 +143,19 @@ class RotatedRetinaNet(nn.Module):
                 )
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickling: without the assignment of the last batch."""
-        return {**self.__dict__, "_assigned": None}
+        """For pickling: without the assignments of batches."""
+        return {**self.__dict__, "_assigned": weakref.WeakKeyDictionary()}
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Focal loss on all anchors that count and box loss on the positives, both divided by the positives."""
         assignment = self.assign(outputs, batch)
-        positives = max(assignment.positives, 1)
+        positives = share_of_positives(assignment.positives, assignment.labels.device)
         labels = torch.where(assignment.positive, assignment.labels, len(self.classes))
         logits = flatten_levels(outputs.logits)
         codes = flatten_levels(outputs.codes)[assignment.positive]
         anchors = self.anchor_boxes(outputs)[assignment.positive.nonzero()[:, 1]]
-        cls = focal_loss(logits[assignment.valid].float(), labels[assignment.valid])
-        box = self.box_loss(codes.float(), anchors, assignment.boxes)
+        cls = focal_loss(at_least_float32(logits[assignment.valid]), labels[assignment.valid])
+        box = self.box_loss(at_least_float32(codes), anchors, assignment.boxes)
         return {"cls": cls.sum() / positives, "box": self.box_weight * box.sum() / positives}
 
     @torch.no_grad()

@@ -1,0 +1,87 @@
+"""``fledge evaluate`` on one split and on several, with the gap between them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fledge import api
+from fledge.cli import app
+from fledge.data.synthetic import write_dataset
+from fledge.errors import UsageError
+from fledge.recipe import make_recipe
+
+FIGURES = ("AP50", "AP75", "AP50:95")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("evaluate")
+    write_dataset(root / "tiles", "train", 8, 64, 0)
+    write_dataset(root / "whole", "train", 5, 64, 0)  # the same scenes, fewer
+    write_dataset(root / "whole", "val", 4, 64, 0)
+    settings = {
+        "data": str(root / "tiles"),
+        "eval_data": str(root / "whole"),
+        "backbone": "resnet18_quarter",
+        "neck_channels": 16,
+        "head_convs": 1,
+        "image_size": 64,
+        "overlap": 0,
+        "anchor_scale": 2.0,
+        "epochs": 1,
+        "workers": 0,
+        "device": "cpu",
+        "score_threshold": 0.01,
+        "max_detections": 30,
+    }
+    return api.train(make_recipe(settings, "test"), root / "run")
+
+
+def call(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--device", "cpu"], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_one_split_is_a_flat_record(run: Path, tmp_path: Path) -> None:
+    out = call(run, "--out", tmp_path / "one.json")
+    record = json.loads((tmp_path / "one.json").read_text())
+    assert {*FIGURES, "classes", "images", "protocol", "cost"} == set(record)
+    assert record["images"] == 4  # of eval_data, not of the folder trained on
+    assert "minus" not in out
+
+
+def test_two_splits_have_a_gap(run: Path, tmp_path: Path) -> None:
+    out = call(run, "--split", "train", "--split", "val", "--out", tmp_path / "two.json")
+    record = json.loads((tmp_path / "two.json").read_text())
+    assert list(record["splits"]) == ["train", "val"]
+    assert [record["splits"][s]["images"] for s in ("train", "val")] == [5, 4]
+    (gap,) = record["gaps"]
+    assert (gap["split"], gap["minus"]) == ("train", "val")
+    for name in FIGURES:
+        parts = [record["splits"][s][name] for s in ("train", "val")]
+        expected = None if None in parts else parts[0] - parts[1]
+        assert gap[name] == (expected if expected is None else pytest.approx(expected, abs=2e-6))
+    assert "train minus val" in out
+    counts = [{k: v["objects"] > 0 for k, v in record["splits"][s]["classes"].items()} for s in ("train", "val")]
+    assert ("with objects in one of the two only" in out) == (counts[0] != counts[1])
+    assert out.count("ms (network + decoding)") == 1
+
+
+def test_the_single_records_are_those_of_single_evaluations(run: Path) -> None:
+    alone = api.precision(run, split="train", device="cpu").summary()
+    assert api.evaluate(run, split="train", device="cpu").metrics.summary() == alone
+
+
+def test_a_limit_takes_images_spread_over_the_split(run: Path) -> None:
+    assert api.precision(run, split="train", device="cpu", limit=2).images == 2
+    assert api.precision(run, split="train", device="cpu", limit=9).images == 5
+
+
+def test_a_split_twice_is_refused(run: Path) -> None:
+    with pytest.raises(UsageError, match="--split val, val: name each once"):
+        call(run, "--split", "val", "--split", "val")
