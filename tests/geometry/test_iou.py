@@ -287,12 +287,38 @@ def test_half_precision_gives_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(got, rotated_iou(boxes.float(), boxes.float()))
 
 
-def test_pairs_agree_with_the_matrix() -> None:
+@pytest.mark.parametrize("mode", ["iou", "iof"])
+def test_pairs_agree_with_the_matrix(mode: Literal["iou", "iof"]) -> None:
     first, second = random_boxes(80, 11), random_boxes(70, 12)
-    dense = rotated_iou(first, second)
-    i, j, values = rotated_iou_pairs(first, second, 0.3)
+    dense = rotated_iou(first, second, mode=mode)
+    i, j, values = rotated_iou_pairs(first, second, 0.3, mode)
     assert torch.equal(torch.stack([i, j], dim=1), (dense > 0.3).nonzero())
     torch.testing.assert_close(values, dense[i, j])
+
+
+@settings(max_examples=100)
+@given(a=st.lists(BOX, max_size=5), b=st.lists(BOX, max_size=5), least=st.floats(0, 0.9))
+@pytest.mark.parametrize("mode", ["iou", "iof"])
+def test_any_pairs_match_the_clipper(
+    mode: Literal["iou", "iof"], a: list[tuple[float, ...]], b: list[tuple[float, ...]], least: float
+) -> None:
+    first, second = (torch.tensor(rows, dtype=torch.float64).view(-1, 5) for rows in (a, b))
+    i, j, values = rotated_iou_pairs(first, second, least, mode)
+    found = dict(zip(zip(i.tolist(), j.tolist(), strict=True), values.tolist(), strict=True))
+    for row, box in enumerate(a):
+        for column, other in enumerate(b):
+            expected = slow_intersection(box, other) / (box[2] * box[3]) if mode == "iof" else slow_iou(box, other)
+            assert found.get((row, column), 0.0) == pytest.approx(expected if expected > least else 0, abs=1e-9) or (
+                abs(expected - least) < 1e-9
+            )
+
+
+@pytest.mark.parametrize("mode", ["iou", "iof"])
+def test_gradients_of_pairs(mode: Literal["iou", "iof"]) -> None:
+    first = random_boxes(5, 21, 5, 40, 30).requires_grad_()
+    second = random_boxes(4, 22, 5, 40, 30).requires_grad_()
+    assert len(rotated_iou_pairs(first, second, 0.1, mode)[2]) > 3
+    assert torch.autograd.gradcheck(lambda a, b: rotated_iou_pairs(a, b, 0.1, mode)[2], (first, second))
 
 
 def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

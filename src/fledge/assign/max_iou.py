@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fledge.geometry.iou import rotated_iou, rotated_iou_pairs
+from fledge.assign.overlaps import Overlaps
 from fledge.types import Targets
 
 BACKGROUND = -1
 IGNORED = -2
+_BELOW = 1 - 1e-6  # looks below a threshold, so that what rounds to it is found
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class MaxIoUAssigner:
     so that no object goes unlearnt. An anchor that lies at least half inside an *ignored* object, and is not positive,
     is ignored as well.
 
+    The objects are handled a few at a time: beside the result, which has one number per anchor, the memory depends
+    neither on their number nor on how many anchors they overlap.
+
     Differs from MMRotate: an object that no anchor touches stays unassigned instead of taking an arbitrary anchor.
     """
 
@@ -64,36 +68,67 @@ class MaxIoUAssigner:
         counts = torch.tensor([len(t) for t in targets], device=anchors.device)
         image = torch.repeat_interleave(torch.arange(len(targets), device=anchors.device), counts)
 
-        total = len(targets) * anchors.shape[0]
-        labels = torch.full((total,), BACKGROUND, dtype=torch.int64, device=anchors.device)
-        match = torch.full_like(labels, len(boxes))
-        if ignore.any():
-            a, g = (rotated_iou(anchors, boxes[ignore], mode="iof") >= 0.5).nonzero(as_tuple=True)
-            labels[image[ignore][g] * anchors.shape[0] + a] = IGNORED
-
-        a, g, iou = self._pairs(anchors, boxes, (~ignore).nonzero()[:, 0])
-        a = image[g] * anchors.shape[0] + a
-        best = torch.zeros(total, dtype=iou.dtype, device=iou.device).scatter_reduce(0, a, iou, "amax")
-        labels[(best >= self.negative_iou) & (best < self.positive_iou)] = IGNORED
-        best_of_object = torch.zeros(len(boxes), dtype=iou.dtype, device=iou.device).scatter_reduce(0, g, iou, "amax")
-        for claim in ((iou == best[a]) & (iou >= self.positive_iou), iou == best_of_object[g]):
-            # Where several objects claim one anchor, the one with the lowest index gets it.
-            match[a[claim]] = len(boxes)
-            match = match.scatter_reduce(0, a[claim], g[claim], "amin")
-        chosen = match < len(boxes)
-        labels[chosen] = classes[match[chosen]]
+        labels = torch.full((len(targets) * len(anchors),), BACKGROUND, dtype=torch.int64, device=anchors.device)
+        overlaps = Overlaps(anchors)
+        hidden, real = ignore.nonzero()[:, 0], (~ignore).nonzero()[:, 0]
+        for a, g, iof in overlaps.above(boxes[hidden], 0.5 * _BELOW, "iof"):
+            labels[(image[hidden[g]] * len(anchors) + a)[iof >= 0.5]] = IGNORED
+        claims = self._claims(overlaps, boxes, real, image * len(anchors), len(labels))
+        labels[(claims.best >= self.negative_iou) & (claims.best < self.positive_iou)] = IGNORED
+        chosen = claims.objects < len(boxes)
+        labels[chosen] = classes[claims.objects[chosen]]
+        found = boxes[claims.objects[chosen]]
         labels = labels.view(len(targets), -1)
-        return Assignment(labels, labels >= 0, labels != IGNORED, boxes[match[chosen]])
+        return Assignment(labels, labels >= 0, labels != IGNORED, found)
 
-    def _pairs(self, anchors: Tensor, boxes: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Overlaps (anchor, object, IoU) of the objects ``rows``; those below ``negative_iou`` only where they matter.
+    def _claims(self, overlaps: Overlaps, boxes: Tensor, real: Tensor, offset: Tensor, total: int) -> _Claims:
+        """What the objects ``real`` claim of all ``total`` anchors, those of an object's image beginning at ``offset``.
 
-        Such a low overlap can decide only for an object that has no higher one, so the others' are not computed.
+        An IoU below ``negative_iou`` can decide only for an object that has no higher one, so the others' are not
+        computed.
         """
-        least = self.negative_iou * (1 - 1e-6)
-        a, g, iou = rotated_iou_pairs(anchors, boxes[rows], least)
-        poor = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-        poor[g] = False
-        left = rows[poor]
-        b, h, low = rotated_iou_pairs(anchors, boxes[left])
-        return torch.cat([a, b]), torch.cat([rows[g], left[h]]), torch.cat([iou, low])
+        claims = _Claims(total, boxes)
+        poor = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+        for a, g, iou in overlaps.above(boxes[real], self.negative_iou * _BELOW):
+            poor[real[g]] = False
+            claims.overlap(offset[real[g]] + a, real[g], iou, self.positive_iou)
+            claims.favourite(offset[real[g]] + a, real[g], iou)
+        rest = real[poor[real]]
+        for a, g, iou in overlaps.best(boxes[rest]):
+            claims.favourite(offset[rest[g]] + a, rest[g], iou)
+        return claims
+
+
+class _Claims:
+    """Which object each of some anchors learns, gathered bit by bit. The lowest index among equals gets an anchor.
+
+    Attributes:
+        best: (A,) the best IoU of each anchor so far.
+    """
+
+    def __init__(self, anchors: int, boxes: Tensor) -> None:
+        self.best = torch.zeros(anchors, dtype=boxes.dtype, device=boxes.device)
+        self._none = len(boxes)
+        self._overlapping = torch.full((anchors,), self._none, dtype=torch.int64, device=boxes.device)
+        self._favouring = self._overlapping.clone()
+
+    @property
+    def objects(self) -> Tensor:
+        """(A,) the object of each anchor, or the number of objects for none."""
+        return torch.where(self._favouring < self._none, self._favouring, self._overlapping)
+
+    def overlap(self, a: Tensor, g: Tensor, iou: Tensor, least: float) -> None:
+        """Pairs (P,) of anchors and objects: an anchor learns what it overlaps most, if by at least ``least``."""
+        before = self.best[a]
+        self.best.scatter_reduce_(0, a, iou, "amax")
+        now = self.best[a]
+        self._overlapping[a[now > before]] = self._none
+        claim = (iou == now) & (iou >= least)
+        self._overlapping.scatter_reduce_(0, a[claim], g[claim], "amin")
+
+    def favourite(self, a: Tensor, g: Tensor, iou: Tensor) -> None:
+        """Pairs (P,), all those of an object at once: it gets the anchors that it overlaps most."""
+        _, row = torch.unique_consecutive(g, return_inverse=True)
+        best = torch.zeros_like(iou).scatter_reduce(0, row, iou, "amax")
+        claim = iou == best[row]
+        self._favouring.scatter_reduce_(0, a[claim], g[claim], "amin")

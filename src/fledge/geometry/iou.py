@@ -51,20 +51,23 @@ def rotated_iou(boxes1: Tensor, boxes2: Tensor, aligned: bool = False, mode: Mod
     return dense.scatter(0, i * columns + j, values.to(dtype)).view(rows, columns)
 
 
-def rotated_iou_pairs(boxes1: Tensor, boxes2: Tensor, min_iou: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """The pairs of boxes whose intersection over union exceeds ``min_iou``; differentiable like ``rotated_iou``.
+def rotated_iou_pairs(
+    boxes1: Tensor, boxes2: Tensor, min_iou: float = 0.0, mode: Mode = "iou"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The pairs of boxes whose overlap exceeds ``min_iou``; differentiable like ``rotated_iou``.
 
     Args:
         boxes1: (N, 5), pixels and radians.
         boxes2: (M, 5), same frame.
         min_iou: pairs at or below it are left out; at least 0. Pairs with a box that is not finite are
             reported, as NaN.
+        mode: "iou", or "iof" for the intersection over the area of ``boxes1``.
 
     Returns:
-        i (P,) int64 rows of ``boxes1``, j (P,) int64 rows of ``boxes2``, and iou (P,) in the inputs' dtype (float32 for
-        half-precision inputs).
+        i (P,) int64 rows of ``boxes1``, j (P,) int64 rows of ``boxes2``, and the overlaps (P,) in the inputs' dtype
+        (float32 for half-precision inputs).
     """
-    i, j, values = _overlapping(_poisoned(boxes1), _poisoned(boxes2), min_iou, "iou")
+    i, j, values = _overlapping(_poisoned(boxes1), _poisoned(boxes2), min_iou, mode)
     return i, j, values.to(_result_dtype(boxes1, boxes2))
 
 
@@ -74,21 +77,48 @@ def candidate_pairs(hulls1: Tensor, hulls2: Tensor) -> Iterator[tuple[Tensor, Te
     Written as a negation so that a NaN never rules a pair out. Hulls that only touch count as disjoint.
     """
     for left in range(0, hulls2.shape[0], _HULL_CHUNK):
-        columns = hulls2[left : left + _HULL_CHUNK].T.contiguous()
-        step = _HULL_CHUNK // columns.shape[1]
+        x1, y1, x2, y2 = hulls2[left : left + _HULL_CHUNK].T.contiguous()
+        step = _HULL_CHUNK // len(x1)
+        # Written into again and again: fresh masks between results that are kept would leave holes in the memory.
+        masks = torch.empty(2, step, len(x1), dtype=torch.bool, device=hulls2.device)
         for top in range(0, hulls1.shape[0], step):
-            rows = hulls1[top : top + step]
-            apart = rows[:, 0:1] >= columns[2]
-            apart |= rows[:, 2:3] <= columns[0]
-            apart |= rows[:, 1:2] >= columns[3]
-            apart |= rows[:, 3:4] <= columns[1]
-            i, j = torch.nonzero(~apart, as_tuple=True)
+            rows = hulls1[top : top + step, :, None]
+            apart, test = masks[:, : len(rows)]
+            torch.ge(rows[:, 0], x2, out=apart)
+            apart |= torch.le(rows[:, 2], x1, out=test)
+            apart |= torch.ge(rows[:, 1], y2, out=test)
+            apart |= torch.le(rows[:, 3], y1, out=test)
+            i, j = torch.nonzero(apart.logical_not_(), as_tuple=True)
             yield i + top, j + left
 
 
 def pair_iou(boxes: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """IoU (P,) of the boxes i with the boxes j, int64 (P,), of one set of float64 boxes (N, 5)."""
-    return _gathered(boxes, boxes, i, j, "iou")
+    return pair_overlap(boxes, boxes, i, j, "iou")
+
+
+def pair_overlap(first: Tensor, second: Tensor, i: Tensor, j: Tensor, mode: Mode) -> Tensor:
+    """Overlap (P,) of the float64 boxes ``first[i]`` (N, 5) with ``second[j]`` (M, 5), gathered in chunks."""
+    chunks = zip(torch.split(i, _PAIR_CHUNK), torch.split(j, _PAIR_CHUNK), strict=True)
+    return torch.cat([_ratio(first[a], second[b], mode) for a, b in chunks])
+
+
+def upper_bound(hulls1: Tensor, hulls2: Tensor, areas1: Tensor, areas2: Tensor, mode: Mode) -> Tensor:
+    """What the overlap of aligned pairs cannot exceed, (P,), since the intersection lies in both boxes and both hulls.
+
+    A little high, against rounding; NaN where a box is NaN or no area is left to divide by.
+
+    Args:
+        hulls1: (P, 4) float64 horizontal hulls that are not disjoint from ``hulls2`` (P, 4).
+        hulls2: (P, 4).
+        areas1: (P,) areas of the boxes themselves.
+        areas2: (P,).
+        mode: of the overlap.
+    """
+    low = torch.maximum(hulls1[:, :2], hulls2[:, :2])
+    high = torch.minimum(hulls1[:, 2:], hulls2[:, 2:])
+    most = torch.minimum((high - low).prod(dim=1), torch.minimum(areas1, areas2))
+    return most * (1 + 1e-9) / (areas1 + areas2 - most if mode == "iou" else areas1)
 
 
 def _overlapping(first: Tensor, second: Tensor, least: float, mode: Mode) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,30 +129,14 @@ def _overlapping(first: Tensor, second: Tensor, least: float, mode: Mode) -> tup
     areas1, areas2 = areas(first.detach()), areas(second.detach())
     for i, j in candidate_pairs(hulls1, hulls2):
         if least > 0:
-            possible = _may_exceed(least, hulls1[i], hulls2[j], areas1[i], areas2[j])
+            possible = ~(upper_bound(hulls1[i], hulls2[j], areas1[i], areas2[j], mode) <= least)
             i, j = i[possible], j[possible]
-        values = _gathered(first, second, i, j, mode)
+        values = pair_overlap(first, second, i, j, mode)
         keep = ~(values.detach() <= least)
-        found.append((i[keep], j[keep], values[keep]))
+        if keep.any():
+            found.append((i[keep], j[keep], values[keep]))
     i, j, values = (torch.cat(parts) for parts in zip(*found, strict=True))
     return i, j, values
-
-
-def _may_exceed(least: float, hulls1: Tensor, hulls2: Tensor, areas1: Tensor, areas2: Tensor) -> Tensor:
-    """Which pairs (P,) may have an IoU above ``least``: an intersection is within both boxes and both hulls.
-
-    The bound is taken a little high, so that rounding never rules a pair out; a NaN stays.
-    """
-    low = torch.maximum(hulls1[:, :2], hulls2[:, :2])
-    high = torch.minimum(hulls1[:, 2:], hulls2[:, 2:])
-    most = torch.minimum((high - low).prod(dim=1), torch.minimum(areas1, areas2))
-    return ~(most * (1 + 1e-9) <= least * (areas1 + areas2 - most))
-
-
-def _gathered(first: Tensor, second: Tensor, i: Tensor, j: Tensor, mode: Mode) -> Tensor:
-    """Overlap (P,) of the float64 boxes ``first[i]`` with ``second[j]``, gathered in chunks."""
-    chunks = zip(torch.split(i, _PAIR_CHUNK), torch.split(j, _PAIR_CHUNK), strict=True)
-    return torch.cat([_ratio(first[a], second[b], mode) for a, b in chunks])
 
 
 def _overlap(first: Tensor, second: Tensor, mode: Mode) -> Tensor:
