@@ -16,14 +16,14 @@ help:
 	@echo "make quickstart   install into $(VENV) and run fledge quickstart"
 	@echo "make test         check, then the fast tests (SLOW=1: the slow ones too)"
 	@echo "make check        ruff and mypy"
-	@echo "make docs         write docs/methods.md from the methods' files"
+	@echo "make docs         write docs/methods.md and docs/reliability.md from the methods' and the fault tests' files"
 	@echo "make clean        remove $(VENV) and all caches; runs/ stays"
 
 quickstart: $(VENV)/installed
 	$(BIN)/fledge quickstart
 
 test: check
-	$(TEST_ENV) $(BIN)/python -m pytest
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -33,6 +33,8 @@ check: $(VENV)/installed-dev
 docs: $(VENV)/installed
 	$(BIN)/python -m fledge.method_cards > docs/methods.md.part
 	mv docs/methods.md.part docs/methods.md
+	$(BIN)/python -m tests.faults.page > docs/reliability.md.part
+	mv docs/reliability.md.part docs/reliability.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

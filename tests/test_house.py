@@ -15,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From the bottom up; a file may import its own room and those of the lines above it.
 LAYERS = (
     ("", "errors"),
-    ("files",),
+    ("files", "distributed"),
     ("geometry",),
     ("types",),
     ("losses", "assign", "data", "models"),
@@ -23,7 +23,9 @@ LAYERS = (
     ("distill", "pretrain", "evaluation", "visualize"),
     ("engine", "inference", "export"),
     ("recipe", "build"),
-    ("api", "quickstart", "diagnosis", "method_cards"),
+    ("runs",),
+    ("training",),
+    ("api", "quickstart", "diagnosis", "method_cards", "replay"),
     ("cli",),
     ("__main__",),
 )
@@ -119,6 +121,16 @@ FORBIDDEN = {
 }
 
 
+def unsafe_loads(tree: ast.AST) -> list[str]:
+    """Every ``torch.load`` that does not say ``weights_only=True`` in so many words."""
+    loads = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "torch.load"]
+    return [
+        ast.unparse(n)
+        for n in loads
+        if not any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in n.keywords)
+    ]
+
+
 def names_used(tree: ast.AST) -> set[str]:
     """Imported modules, and every called function as written."""
     used: set[str] = set()
@@ -137,13 +149,17 @@ def names_used(tree: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_no_file_can_run_what_it_reads(path: Path) -> None:
-    used = names_used(ast.parse(path.read_text(encoding="utf-8")))
-    assert not used & (FORBIDDEN | {"shell:True", "allow_pickle"})
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    allowed = {"torch.load"} if path.name == "torch_file.py" and not unsafe_loads(tree) else set()
+    assert not names_used(tree) & (FORBIDDEN - allowed | {"shell:True", "allow_pickle"})
 
 
 def test_that_rule_would_notice() -> None:
     bad = "import pickle\nfrom torch import load\ntorch.load(x)\neval(y)\nsubprocess.run(c, shell=True)\n"
     assert {"pickle", "torch.load", "eval", "shell:True"} <= names_used(ast.parse(bad))
+    loads = "torch.load(x)\ntorch.load(x, weights_only=False)\ntorch.load(x, weights_only=safe)\n"
+    assert len(unsafe_loads(ast.parse(loads))) == 3
+    assert not unsafe_loads(ast.parse("torch.load(x, weights_only=True)"))
 
 
 @pytest.mark.parametrize(
@@ -170,3 +186,10 @@ def test_the_methods_page_is_up_to_date() -> None:
     if not page.exists():
         pytest.skip("no docs here")
     assert page.read_text(encoding="utf-8") == methods_page()
+
+
+def test_the_reliability_page_is_up_to_date() -> None:
+    """`make docs` writes it."""
+    from tests.faults.page import page
+
+    assert (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8") == page()

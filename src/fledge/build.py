@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from fledge.assign.max_iou import MaxIoUAssigner
+from fledge.data.raster import PixelRule
 from fledge.distill.kd_rnet import KDRNet
 from fledge.engine.train_step import TrainStep
-from fledge.errors import DataError, UsageError
+from fledge.errors import UsageError
 from fledge.geometry.anchors import AnchorGrid
 from fledge.models.backbones import Backbone
 from fledge.models.detectors.rotated_retinanet import (
     BoxLoss,
     RotatedRetinaNet,
+    gwd_box_loss,
+    kfiou_box_loss,
     kld_box_loss,
+    rotated_iou_box_loss,
     smooth_l1_box_loss,
 )
 from fledge.models.heads import RetinaHead
@@ -37,7 +39,21 @@ BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "mobilenetv2": ("mobilenetv2_100", {}),
     "mobilenetv2_half": ("mobilenetv2_050", {}),
 }
-BOX_LOSSES: dict[str, BoxLoss] = {"kld": kld_box_loss, "smooth_l1": smooth_l1_box_loss}
+# Mean and standard deviation of the channels of images that have not three: bytes spread over their range.
+BAND_MEAN, BAND_STD = 127.5, 64.0
+BOX_LOSSES: dict[str, BoxLoss] = {
+    "kld": kld_box_loss,
+    "gwd": gwd_box_loss,
+    "kfiou": kfiou_box_loss,
+    "rotated_iou": rotated_iou_box_loss,
+    "smooth_l1": smooth_l1_box_loss,
+}
+
+
+def pixel_rule(recipe: Recipe) -> PixelRule:
+    """How a recipe wants images read."""
+    low_high = recipe.pixel_range
+    return PixelRule(recipe.bands, (low_high[0], low_high[1]) if low_high else None)
 
 
 def build_detector(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet:
@@ -45,10 +61,12 @@ def build_detector(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet:
     if recipe.backbone not in BACKBONES:
         raise UsageError(f"unknown backbone {recipe.backbone!r}: recipe: use one of {', '.join(BACKBONES)}")
     name, options = BACKBONES[recipe.backbone]
+    channels = pixel_rule(recipe).channels
+    statistics = {} if channels == 3 else {"mean": [BAND_MEAN] * channels, "std": [BAND_STD] * channels}
     anchors = AnchorGrid(scale=recipe.anchor_scale, octaves=recipe.anchor_octaves, ratios=recipe.anchor_ratios)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        backbone = Backbone(name, recipe.frozen_stages, recipe.freeze_norm, **options)
+        backbone = Backbone(name, recipe.frozen_stages, recipe.freeze_norm, channels, **options)
         neck = FPN(backbone.channels, recipe.neck_channels)
         head = RetinaHead(len(classes), anchors.per_cell, recipe.neck_channels, recipe.head_convs)
     detector = RotatedRetinaNet(
@@ -63,6 +81,7 @@ def build_detector(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet:
         score_threshold=recipe.score_threshold,
         nms_iou=recipe.nms_iou,
         max_detections=recipe.max_detections,
+        **statistics,
     )
     # Channels last nearly halves the time of a CPU's convolutions (1.5 times faster steps in the quickstart).
     return detector.to(memory_format=torch.channels_last)
@@ -70,11 +89,15 @@ def build_detector(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet:
 
 def build_train_step(recipe: Recipe, student: RotatedRetinaNet, teacher: nn.Module | None) -> TrainStep:
     """Student, and for a distillation recipe the teacher and the method's distiller."""
-    if not isinstance(recipe, KDRNetRecipe):
-        return TrainStep(student)
+    if recipe.method not in DISTILLERS:
+        return TrainStep(student, precision=recipe.precision)
     if teacher is None:
         raise UsageError("no teacher: recipe: set `teacher` to the folder of a finished run")
-    distiller = KDRNet(
+    return TrainStep(student, teacher, DISTILLERS[recipe.method](recipe, student, teacher), recipe.precision)
+
+
+def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
+    return KDRNet(
         student.assign,
         len(student.classes),
         cls_weight=recipe.kd_cls_weight,
@@ -83,31 +106,13 @@ def build_train_step(recipe: Recipe, student: RotatedRetinaNet, teacher: nn.Modu
         box_temperature=recipe.kd_box_temperature,
         probability=recipe.kd_probability,
         direction=recipe.kd_direction,
+        squared_temperature=recipe.kd_squared_temperature,
+        anchors=recipe.kd_anchors,
     )
-    return TrainStep(student, teacher, distiller)
 
 
-def load_backbone_weights(detector: RotatedRetinaNet, path: Path) -> tuple[list[str], list[str], list[str]]:
-    """Copy a safetensors file of backbone weights (timm or torchvision names) into a detector's backbone.
-
-    Returns:
-        Names loaded, names of the file not used, and names of the backbone left as they were.
-
-    Raises:
-        DataError: the file cannot be read, or nothing in it fits.
-    """
-    try:
-        given = load_file(path)
-    except Exception as error:  # safetensors raises its own bare classes
-        raise DataError(f"cannot read weights: {path}: {error}: give a safetensors file") from None
-    own = detector.backbone.body.state_dict()  # type: ignore[union-attr]
-    fits = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
-    if not fits:
-        raise DataError(f"no weights fit: {path}: none of its {len(given)} tensors is in the backbone: check its name")
-    own.update(fits)
-    detector.backbone.body.load_state_dict(own)  # type: ignore[union-attr]
-    counters = {k for k in own if k.endswith("num_batches_tracked")}
-    return sorted(fits), sorted(set(given) - set(fits)), sorted(set(own) - set(fits) - counters)
+# A method's name in recipes -> its distiller for a student and a teacher.
+DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, nn.Module], nn.Module]] = {"kd_rnet": _kd_rnet}
 
 
 def pick_device(name: str) -> torch.device:

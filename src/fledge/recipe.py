@@ -56,6 +56,7 @@ class Recipe(BaseModel):
     box_loss: Literal["kld", "gwd", "kfiou", "rotated_iou", "smooth_l1"] = "kld"
     box_weight: float = Field(5.5, ge=0)
     weights: str = ""  # of the backbone: a timm name, or a file (safetensors, or .pth with tensors only)
+    reset_head: bool = False  # starting from a run with other classes: a fresh class layer
     frozen_stages: int = Field(0, ge=0, le=5)
     freeze_norm: bool = False
     # training
@@ -101,11 +102,16 @@ class Recipe(BaseModel):
         return self
 
 
-class KDRNetRecipe(Recipe):
+class DistillRecipe(Recipe):
+    """Settings of a run that has a teacher; each method's recipe is a subclass with a ``method`` of its own."""
+
+    teacher: str = ""  # folder of a finished run
+
+
+class KDRNetRecipe(DistillRecipe):
     """Settings of a KD-RNet run: those of the student, and the two distillation terms."""
 
     method: Literal["kd_rnet"] = "kd_rnet"  # type: ignore[assignment]
-    teacher: str = ""
     kd_cls_weight: float = Field(1.0, ge=0)
     kd_box_weight: float = Field(1.0, ge=0)
     kd_temperature: float = Field(8.0, gt=0)

@@ -5,19 +5,27 @@ Heavy imports happen inside the commands, so that ``fledge --help`` answers at o
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 import fledge
+from fledge.cli.check import check
+from fledge.cli.convert import convert
 from fledge.cli.detect import detect
 from fledge.cli.distill import distill
 from fledge.cli.doctor import doctor
 from fledge.cli.evaluate import evaluate
 from fledge.cli.methods import methods
 from fledge.cli.quickstart import quickstart
+from fledge.cli.replay import replay
+from fledge.cli.tile import tile
 from fledge.cli.train import train
 from fledge.errors import FledgeError
 
@@ -30,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, distill, evaluate, detect, methods, doctor):
+for command in (quickstart, train, distill, evaluate, detect, tile, convert, check, replay, methods, doctor):
     app.command()(command)
 
 
@@ -55,10 +63,30 @@ _show_traceback = False
 
 def main() -> None:
     """Run the command line; errors of the user become one line and an exit code."""
-    try:
-        app()
-    except FledgeError as error:
-        if _show_traceback:
-            traceback.print_exc()
-        print(f"fledge: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+    with _one_voice():
+        try:
+            _recorded(app)()
+        except FledgeError as error:
+            if _show_traceback:
+                traceback.print_exc()
+            print(f"fledge: {error}", file=sys.stderr)
+            raise SystemExit(error.exit_code) from None
+
+
+@contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of the processes that torchrun starts, the first one prints."""
+    if os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+def _recorded(run: Callable[[], Any]) -> Callable[[], Any]:
+    """Under torchrun, leave an error where its launcher finds it, so that it names the first process that failed."""
+    if "TORCHELASTIC_ERROR_FILE" not in os.environ:
+        return run
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    return record(run)

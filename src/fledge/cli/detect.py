@@ -40,8 +40,9 @@ def detect(
     from fledge.inference.writers import draw_pictures, image_files, write_detections
 
     files = image_files(images)
-    found = api.detect(run, files, score, device)
+    predictor = api.load(run, device)
+    found = api.detect(predictor, files, score)
     written = write_detections(found, out, format_.value)
     if pictures:
-        written += draw_pictures(found, files, out)
+        written += draw_pictures(found, files, out, predictor.pixels)
     print(f"{sum(map(len, found))} objects in {len(files)} images; written to {out}: {len(written)} files")

@@ -1,0 +1,259 @@
+"""``train`` and ``distill``: from a recipe to a finished run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import fledge
+from fledge.build import build_detector, build_train_step, pick_device, pixel_rule
+from fledge.data.labels import DetectionDataset, without_duplicates
+from fledge.data.raster import measure_range
+from fledge.data.sampling import TrainLoader
+from fledge.data.transforms import Augment
+from fledge.distributed import joined, rank, wait_for_all, world_size
+from fledge.engine.checkpoint import environment, newest_checkpoint, space_warning
+from fledge.engine.loop import Run
+from fledge.engine.loop import train as run_loop
+from fledge.engine.optim import Schedule, make_optimizer
+from fledge.engine.progress import say
+from fledge.engine.run_folder import claimed
+from fledge.engine.train_step import TrainStep
+from fledge.errors import UsageError
+from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.weights import Loaded, file_sha256, load_backbone_weights, load_detector_weights
+from fledge.recipe import Recipe, for_classes, load_recipe, make_recipe, write_recipe
+from fledge.runs import load_detector, load_teacher, open_split
+
+RecipeLike = Recipe | str | Path
+
+
+def train(
+    recipe: RecipeLike,
+    out: str | Path,
+    teacher: str | Path | None = None,
+    title: str = "train",
+    allow_changes: Collection[str] = (),
+) -> Path:
+    """Train a detector, resuming if ``out`` holds an unfinished run of the same recipe.
+
+    Args:
+        recipe: a recipe, its file, or the name of a shipped one.
+        out: the run folder; made if needed.
+        teacher: a finished run; replaces the recipe's ``teacher`` in a distillation recipe.
+        title: shown with the progress.
+        allow_changes: settings that may differ from those an unfinished run in ``out`` began with.
+
+    Returns:
+        The run folder: ``recipe.toml``, ``metrics.csv``, ``tensorboard/`` and ``checkpoints/``.
+
+    Raises:
+        UsageError: the recipe is wrong, or ``out`` holds a run of another one.
+        DataError: the data cannot be used, or the newest checkpoint in ``out``.
+        NumericError: a loss became infinite or NaN.
+        ResourceError: another run uses ``out``, or it cannot be written.
+    """
+    settings = _resolve(recipe, teacher)
+    with joined(pick_device(settings.device)) as device, _deterministic(settings.deterministic):
+        _train(settings, Path(out), device, title, allow_changes)
+    return Path(out)
+
+
+def _train(settings: Recipe, folder: Path, device: torch.device, title: str, allow_changes: Collection[str]) -> None:
+    """``train`` in one of the processes that do it together."""
+    dataset, dropped = without_duplicates(open_split(settings, settings.data, settings.train_split))
+    for note in dataset.notes:
+        say(f"note: {note}")
+    if dropped:
+        say(f"note: {dropped} objects left out: the same box and class is there twice")
+    fitted = for_classes(settings, len(dataset.classes))
+    if fitted != settings:
+        say("note: one class: the softmax form would be zero, so kd_probability is now sigmoid")
+        settings = fitted
+    settings, dataset = _with_range(settings, dataset)
+    student = build_detector(settings, dataset.classes)
+    start = _load_weights(student, settings)
+    step = build_train_step(settings, student, load_teacher(settings, dataset.classes))
+    optimizer = make_optimizer(
+        step, settings.optimizer, settings.lr, settings.weight_decay, settings.momentum, settings.backbone_lr
+    )
+    run = _run(settings, dataset, folder, title, start)
+    with _claim(settings, run, step, device, allow_changes):
+        run_loop(
+            step,
+            optimizer,
+            lambda start, total: iter(training_batches(settings, dataset, start, total)),
+            run,
+            device,
+        )
+
+
+def distill(
+    recipe: RecipeLike,
+    out: str | Path,
+    teacher: str | Path | None = None,
+    title: str = "distil",
+    allow_changes: Collection[str] = (),
+) -> Path:
+    """Train a student with a teacher: ``train`` for a recipe whose ``method`` is a distillation.
+
+    Raises:
+        UsageError: the recipe has no distillation method, or no teacher is named.
+    """
+    settings = _resolve(recipe, teacher)
+    if settings.method == "none":
+        raise UsageError('nothing to distil: the recipe\'s method is "none": set method, or use `fledge train`')
+    return train(settings, out, title=title, allow_changes=allow_changes)
+
+
+def training_batches(recipe: Recipe, dataset: DetectionDataset, start: int, total: int) -> TrainLoader:
+    """The batches of steps ``start`` … ``total`` - 1 of a recipe, a pure function of its seed and the step."""
+    augment = Augment(
+        image_size=recipe.image_size,
+        fit=recipe.view == "fit",
+        hflip=recipe.hflip,
+        vflip=recipe.vflip,
+        right_angles=recipe.right_angles,
+        rotate_degrees=recipe.rotate_degrees,
+        scale=(recipe.scale_low, recipe.scale_high),
+        photometric=recipe.photometric,
+    )
+    return TrainLoader(
+        dataset,
+        augment,
+        recipe.batch_size,
+        recipe.seed,
+        start_step=start,
+        total_steps=total,
+        workers=recipe.workers,
+        rank=rank(),
+        world_size=world_size(),
+        parts=recipe.accumulate,
+        pin=pick_device(recipe.device).type == "cuda",
+    )
+
+
+def _resolve(recipe: RecipeLike, teacher: str | Path | None) -> Recipe:
+    settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    if teacher is not None:
+        settings = make_recipe({**settings.model_dump(), "teacher": str(teacher)}, "teacher")
+    if not settings.data:
+        raise UsageError("no data: recipe: set `data` to a dataset folder")
+    return settings
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """Ask CUDA for the same bits each time; operations that cannot are named in warnings."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+@contextmanager
+def _claim(
+    recipe: Recipe, run: Run, step: TrainStep, device: torch.device, allow_changes: Collection[str]
+) -> Iterator[None]:
+    """Hold the run folder while the block trains; the first process does it for all."""
+    if rank() != 0:
+        wait_for_all()
+        yield
+        return
+    with claimed(
+        run.folder,
+        recipe.model_dump(),
+        lambda path: load_recipe(path).model_dump(),
+        lambda path: write_recipe(recipe, path),
+        harmless=("workers", "device", "deterministic", "save_every"),
+        allowed=allow_changes,
+        classes=run.meta["classes"],
+        environment={**environment(device), "images": run.meta["images"]},
+        total_steps=run.schedule.total,
+    ) as warnings:
+        slots = 2 if recipe.optimizer == "adamw" else int(recipe.momentum > 0)
+        weights = sum(value.nbytes for value in step.state_dict().values())
+        space = space_warning(run.folder / "checkpoints", weights * (1 + slots + (recipe.ema_decay > 0)))
+        for line in [*warnings, *([space] if space else [])]:
+            say(f"warning: {line}")
+        wait_for_all()
+        yield
+
+
+def _with_range(recipe: Recipe, dataset: DetectionDataset) -> tuple[Recipe, DetectionDataset]:
+    """Recipe and dataset with the range of samples that the training images have, if they need one and none is set."""
+    measured = None if recipe.pixel_range else measure_range(dataset.paths, dataset.pixels)
+    if measured is None:
+        return recipe, dataset
+    say(f"note: samples from {measured[0]:g} to {measured[1]:g}, measured on the training images, become 0 to 255")
+    recipe = recipe.model_copy(update={"pixel_range": measured})
+    return recipe, replace(dataset, pixels=pixel_rule(recipe))
+
+
+def _load_weights(student: RotatedRetinaNet, recipe: Recipe) -> Loaded | None:
+    """Start from the weights a recipe names: of a backbone, or of the whole detector of a run."""
+    if not recipe.weights:
+        return None
+    path = Path(recipe.weights)
+    if path.is_dir():
+        start, _, _ = load_detector(path)
+        checkpoint = path if (path / "manifest.json").is_file() else newest_checkpoint(path / "checkpoints") or path
+        file = next(f for name in ("ema", "model") if (f := checkpoint / f"{name}.safetensors").is_file())
+        loaded = load_detector_weights(student, start, recipe.weights, file_sha256(file), recipe.reset_head)
+    else:
+        loaded = load_backbone_weights(student, recipe.weights)
+    say(str(loaded))
+    return loaded
+
+
+def _run(recipe: Recipe, dataset: DetectionDataset, folder: Path, title: str, start: Loaded | None) -> Run:
+    """Steps, schedule and bookkeeping of a recipe on a dataset."""
+    per_epoch = max(len(dataset) // recipe.batch_size, 1)
+    total = per_epoch * recipe.epochs
+    schedule = Schedule(
+        recipe.lr,
+        total,
+        recipe.schedule,
+        min(recipe.warmup_steps, total // 2),
+        tuple(m * per_epoch for m in recipe.milestones),
+    )
+    meta = {
+        "classes": list(dataset.classes),
+        "pixel_scale": _pixel_scale(dataset, recipe),
+        "recipe": json.loads(recipe.model_dump_json()),
+        "images": len(dataset),
+        "start": {"source": start.source, "sha256": start.sha256} if start else None,
+        "versions": {"fledge": fledge.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    log_every = max(1, min(50, total // 50))
+    return Run(
+        folder,
+        title,
+        schedule,
+        recipe.clip_norm,
+        per_epoch * recipe.save_every,
+        log_every,
+        meta,
+        parts=recipe.accumulate,
+        ema_decay=recipe.ema_decay,
+        skip_bad_steps=recipe.skip_bad_steps,
+    )
+
+
+def _pixel_scale(dataset: DetectionDataset, recipe: Recipe) -> float:
+    """Network pixels for each image pixel in training, the median over the images."""
+    if recipe.view == "crop":
+        return 1.0
+    return float(recipe.image_size / statistics.median(dataset.sizes.max(axis=1).tolist()))
