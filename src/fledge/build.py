@@ -68,7 +68,7 @@ def build_detector(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet:
         torch.manual_seed(recipe.seed)
         backbone = Backbone(name, recipe.frozen_stages, recipe.freeze_norm, channels, **options)
         neck = FPN(backbone.channels, recipe.neck_channels)
-        head = RetinaHead(len(classes), anchors.per_cell, recipe.neck_channels, recipe.head_convs)
+        head = RetinaHead(len(classes), anchors.per_cell, recipe.neck_channels, recipe.head_convs, recipe.head_norm)
     detector = RotatedRetinaNet(
         backbone,
         neck,

@@ -48,6 +48,7 @@ class Recipe(BaseModel):
     backbone: str = "resnet50"
     neck_channels: int = Field(256, ge=8)
     head_convs: int = Field(4, ge=1)
+    head_norm: bool = False  # group normalisation in the head
     anchor_scale: float = Field(4.0, gt=0)
     anchor_octaves: int = Field(3, ge=1)
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)

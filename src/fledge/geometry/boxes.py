@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 _POINT_PAIRS = ((0, 1), (1, 2), (2, 3), (3, 0), (0, 2), (1, 3))
+_PROJECTIONS = 1 << 22  # points projected on directions at once: 64 MB
 
 
 def corners(boxes: Tensor) -> Tensor:
@@ -108,16 +109,36 @@ def boxes_from_quads(quads: Tensor) -> Tensor:
     origin = points.mean(dim=1, keepdim=True)
     local = points - origin
     first, second = zip(*_POINT_PAIRS, strict=True)
-    along = local[:, second] - local[:, first]
+    boxes = smallest_rectangles(local, local[:, second] - local[:, first])
+    return canonicalize(torch.cat([boxes[:, :2] + origin[:, 0], boxes[:, 2:]], dim=1).to(quads.dtype))
+
+
+def smallest_rectangles(points: Tensor, along: Tensor) -> Tensor:
+    """Of the enclosing rectangles with a side along one of the given directions, the one of least area.
+
+    Args:
+        points: (N, P, 2) float64, P > 0, near the origin for accuracy.
+        along: (N, D, 2) directions of any length, D > 0; a zero vector stands for +x.
+
+    Returns:
+        (N, 5) boxes, not canonical: w along the chosen direction, the first one of equal areas.
+    """
     length = along.norm(dim=-1, keepdim=True)
     fallback = torch.tensor([1.0, 0.0], dtype=along.dtype, device=along.device)
     along = torch.where(length > 0, along / length, fallback)
-    axes = torch.stack([along, torch.stack([-along[..., 1], along[..., 0]], dim=-1)], dim=-2)  # (N, 6, 2 axes, 2)
-    projected = torch.einsum("npax,nkx->npak", axes, local)
-    low, high = projected.amin(dim=-1), projected.amax(dim=-1)  # (N, 6, 2 axes)
+    axes = torch.stack([along, torch.stack([-along[..., 1], along[..., 0]], dim=-1)], dim=-2)  # (N, D, 2 axes, 2)
+    step = max(1, _PROJECTIONS // max(1, points[..., 0].numel()))
+    extents = [_extents(points, part) for part in axes.split(step, dim=1)]
+    low, high = (torch.cat(ends, dim=1) for ends in zip(*extents, strict=True))  # (N, D, 2 axes)
     best = (high - low).prod(dim=-1).argmin(dim=1)
-    rows = torch.arange(quads.shape[0], device=quads.device)
+    rows = torch.arange(len(points), device=points.device)
     axes, low, high = axes[rows, best], low[rows, best], high[rows, best]
-    centre = origin[:, 0] + torch.einsum("na,nax->nx", (low + high) / 2, axes)
+    centre = torch.einsum("na,nax->nx", (low + high) / 2, axes)
     angle = torch.atan2(axes[:, 0, 1], axes[:, 0, 0])
-    return canonicalize(torch.cat([centre, high - low, angle[:, None]], dim=1).to(quads.dtype))
+    return torch.cat([centre, high - low, angle[:, None]], dim=1)
+
+
+def _extents(points: Tensor, axes: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and greatest projections (N, D, 2 axes) of points (N, P, 2) on unit axes (N, D, 2 axes, 2)."""
+    projected = torch.einsum("npax,nkx->npak", axes, points)
+    return projected.amin(dim=-1), projected.amax(dim=-1)

@@ -1,0 +1,154 @@
+"""Points and boxes: the smallest box around points, and which points lie in which boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from fledge.errors import UsageError
+from fledge.geometry.boxes import canonicalize, smallest_rectangles
+
+_CHUNK = 1 << 17  # points compared with boxes at once: 1 MB per intermediate
+
+
+def min_area_boxes(polygons: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
+    """The smallest enclosing box of each set of points, exactly; not differentiable.
+
+    The smallest enclosing rectangle has a side along an edge of the convex hull (Freeman and Shapira, 1975): all hull
+    edges are tried at once, in float64. The points need no order, may repeat or lie in a line, and a polygon may be
+    concave or cross itself. For quadrilaterals alone ``boxes_from_quads`` is quicker and differentiable.
+
+    Args:
+        polygons: (N, P, 2) points in pixels, or N tensors (P_i, 2), at least one point each.
+        mask: (N, P) bool, which of the points count; with a tensor only. None: all.
+
+    Returns:
+        (N, 5) canonical (le90) boxes, without gradient, in the input's dtype; float32 for half-precision and integer
+        inputs. Sides are zero where points coincide or lie in a line; a NaN or infinity among the points that count
+        makes the box NaN. The memory grows with N P.
+
+    Raises:
+        UsageError: a shape other than these, or a set without points.
+    """
+    points, counted = _padded(polygons, mask)
+    dtype = torch.promote_types(points.dtype, torch.float32)
+    if len(points) == 0:
+        return torch.zeros(0, 5, dtype=dtype, device=points.device)
+    rows = torch.arange(len(points), device=points.device)
+    origin = points[rows, counted.int().argmax(dim=1)].double()[:, None]
+    local = torch.where(counted[..., None], points.double() - origin, 0.0)
+    loops = convex_hulls(local)
+    boxes = smallest_rectangles(loops, loops.roll(-1, dims=1) - loops)
+    boxes = boxes + 0 * local.sum(dim=(1, 2))[:, None]  # NaN, whatever the hull made of it
+    return canonicalize(torch.cat([boxes[:, :2] + origin[:, 0], boxes[:, 2:]], dim=1).to(dtype))
+
+
+def convex_hulls(points: Tensor) -> Tensor:
+    """Convex hulls of sets of points, as closed loops; points in a line with their neighbours are left out.
+
+    A point on or inside the segment between its two neighbours (in the order of x) on the way along the upper hull is
+    no corner of it. All such points of all sets go at once, until none is left: a few rounds.
+
+    Args:
+        points: (N, P, 2) float64, N and P > 0, in any order, may repeat.
+
+    Returns:
+        (N, L, 2) points around the hull from +x towards +y; the first and last of each half may repeat.
+    """
+    order = points[..., 1].argsort(dim=1, stable=True)
+    order = order.gather(1, points[..., 0].gather(1, order).argsort(dim=1, stable=True))
+    points = points.gather(1, order[..., None].expand(-1, -1, 2))
+    repeated = (points[:, 1:] == points[:, :-1]).all(dim=-1)
+    distinct = torch.nn.functional.pad(~repeated, (1, 0), value=True)
+    low, high = _chain(points, distinct, 1.0), _chain(points, distinct, -1.0)
+    return torch.cat([low, high.flip(1)], dim=1)
+
+
+def _chain(points: Tensor, keep: Tensor, sense: float) -> Tensor:
+    """One half of the hulls, (N, H, 2) from left to right; the last point fills up.
+
+    Args:
+        points: (N, P, 2), sorted by x and then y.
+        keep: (N, P) bool, False for repeated points.
+        sense: 1 for the half with the lower y, -1 for the other.
+    """
+    place = torch.arange(points.shape[1], device=points.device).expand_as(keep)
+    while True:
+        before = torch.where(keep, place, -1).cummax(dim=1).values.roll(1, dims=1)
+        after = torch.where(keep, place, len(place[0])).flip(1).cummin(dim=1).values.flip(1).roll(-1, dims=1)
+        ends = (place == 0) | (before < 0) | (place == place[0, -1]) | (after >= place.shape[1])
+        step1 = points - _take(points, before.clamp(min=0))
+        step2 = _take(points, after.clamp(max=place.shape[1] - 1)) - points
+        turn = sense * (step1[..., 0] * step2[..., 1] - step1[..., 1] * step2[..., 0])
+        inner = keep & ~ends & (turn <= 0)
+        if not inner.any():
+            break
+        keep = keep & ~inner
+    count = keep.sum(dim=1, keepdim=True)
+    order = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(count.max())]
+    return _take(points, torch.where(place[:, : order.shape[1]] < count, order, order.gather(1, count - 1)))
+
+
+def _take(points: Tensor, index: Tensor) -> Tensor:
+    """Points (N, Q, 2) at the positions (N, Q) of points (N, P, 2)."""
+    return points.gather(1, index[..., None].expand(-1, -1, 2))
+
+
+def _padded(polygons: Tensor | Sequence[Tensor], mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Points (N, P, 2), detached, and which of them count, (N, P)."""
+    if not isinstance(polygons, Tensor):
+        if mask is not None:
+            raise UsageError("min_area_boxes: mask: give it with a tensor, not with a list")
+        lengths = torch.tensor([len(points) for points in polygons])
+        polygons = pad_sequence(list(polygons), batch_first=True) if polygons else torch.zeros(0, 1, 2)
+        mask = torch.arange(polygons.shape[1]) < lengths[:, None]
+    if polygons.dim() != 3 or polygons.shape[2] != 2:
+        raise UsageError(f"min_area_boxes: polygons of shape {tuple(polygons.shape)}: give (N, P, 2)")
+    counted = torch.ones_like(polygons[..., 0], dtype=torch.bool) if mask is None else mask.to(polygons.device)
+    if counted.shape != polygons.shape[:2] or counted.dtype != torch.bool:
+        raise UsageError(f"min_area_boxes: mask of shape {tuple(counted.shape)}, {counted.dtype}: give (N, P) bool")
+    bare = torch.nonzero(~counted.any(dim=1))[:, 0]
+    if len(bare):
+        raise UsageError(f"min_area_boxes: set {int(bare[0])}: it has no points: leave it out")
+    return polygons.detach(), counted
+
+
+def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
+    """Which points lie in which boxes; the border belongs to the box.
+
+    Computed in float64 from differences to the centre: exact on the border where these and the box's cosine and sine
+    are, which holds for the angle 0, and elsewhere decided by rounding. A box with a side of zero or below holds
+    nothing, nor does one with a NaN or infinity; such a point is in no box.
+
+    Args:
+        points: (M, 2) pixels.
+        boxes: (N, 5) pixels and radians, canonical or not, same frame.
+
+    Returns:
+        (M, N) bool; beyond it the memory is bounded.
+    """
+    found = torch.zeros(len(points), len(boxes), dtype=torch.bool, device=boxes.device)
+    exact = boxes.detach().double()
+    exact = torch.where(exact[:, 2:4].amin(dim=1, keepdim=True) > 0, exact, torch.nan)
+    for start in range(0, len(boxes), _CHUNK):
+        columns = slice(start, start + _CHUNK)
+        part = exact[columns]
+        step = _CHUNK // len(part)
+        for top in range(0, len(points), step):
+            rows = slice(top, top + step)
+            found[rows, columns] = _inside(points[rows].detach().double(), part)
+    return found
+
+
+def _inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Whether the points (M, 2) lie in the boxes (N, 5), (M, N), float64; False where a box is not finite."""
+    cx, cy, w, h, angle = (boxes + 0 * boxes.sum(dim=1, keepdim=True)).T
+    dx, dy = points[:, :1] - cx, points[:, 1:] - cy
+    cos, sin = angle.cos(), angle.sin()
+    across = dy * cos
+    across.addcmul_(dx, sin, value=-1).abs_()
+    along = dx.mul_(cos).addcmul_(dy, sin).abs_()
+    return (along <= w / 2) & (across <= h / 2)
