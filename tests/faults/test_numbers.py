@@ -19,7 +19,7 @@ from fledge.data.datasets import open_dataset
 from fledge.data.synthetic import write_dataset
 from fledge.engine import loop
 from fledge.engine.black_box import BlackBox, read_black_box, write_black_box
-from fledge.errors import DataError, NumericError
+from fledge.errors import DataError, NumericError, ResourceError
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.recipe import Recipe, make_recipe
 from fledge.replay import replay
@@ -133,9 +133,22 @@ def test_a_bad_step_may_be_left_out_and_is_counted(
     assert "left out: not finite: step 1" in said
     assert "1 more may be" in said
     assert "0 more may be" in said
-    plant(monkeypatch, _logit, math.nan, {1, 4})
-    run = api.train(recipe(data, skip_bad_steps=2), tmp_path / "goes_on")
-    assert all(p.isfinite().all() for p in api.load(run, "cpu").module.parameters())
+    for precision in ("fp32", "fp16"):
+        plant(monkeypatch, _logit, math.nan, {1, 4})
+        run = api.train(recipe(data, skip_bad_steps=2, precision=precision), tmp_path / precision)
+        assert all(p.isfinite().all() for p in api.load(run, "cpu").module.parameters())
+
+
+def test_a_step_that_cannot_be_saved_hides_nothing(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that refuses the saved step: the message still says what was not finite, with exit code 4."""
+
+    def refuse(*_: object) -> None:
+        raise ResourceError("cannot write: disk full")
+
+    plant(monkeypatch, _logit, math.nan, {1})
+    monkeypatch.setattr(loop, "write_black_box", refuse)
+    with pytest.raises(NumericError, match=r"step 1: cls.*could not be saved \(cannot write: disk full\)"):
+        api.train(recipe(data), tmp_path / "run")
 
 
 def test_a_gradient_that_overflows_under_autocast_is_skipped_by_the_scaler(

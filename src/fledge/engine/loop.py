@@ -23,7 +23,7 @@ from fledge.engine.optim import Schedule
 from fledge.engine.progress import progress, say
 from fledge.engine.state import TrainState
 from fledge.engine.train_step import TrainStep
-from fledge.errors import FledgeError, NumericError, UsageError
+from fledge.errors import FledgeError, NumericError, ResourceError, UsageError
 from fledge.types import Batch
 
 Batches = Callable[[int, int], Iterator[Batch]]
@@ -113,8 +113,8 @@ def train(step: TrainStep, optimizer: optim.Optimizer, batches: Batches, run: Ru
             else:
                 if not overflow:  # the fused kernels of a CPU would not skip by themselves
                     state.scaler.step(optimizer)
-                state.scaler.update()
                 _count_overflow(state, bool(overflow))
+            state.scaler.update()
 
             state.done += 1
             if state.ema is not None:
@@ -193,12 +193,15 @@ def _refuse_or_skip(state: TrainState, run: Run, terms: Mapping[str, Tensor], no
     path = run.folder / f"nonfinite-step-{state.done:08d}-rank{rank()}.safetensors"
     distiller = state.step.distiller.state_dict() if state.step.distiller is not None else {}
     meta = {**run.meta, "step": state.done, "precision": state.step.precision, "message": message}
-    write_black_box(path, BlackBox(state.step.student.state_dict(), distiller, batch, meta))
+    hint = f"`fledge replay {path}` says what made it"
+    try:
+        write_black_box(path, BlackBox(state.step.student.state_dict(), distiller, batch, meta))
+    except ResourceError as error:  # which must not hide why the run stops
+        hint = f"the step could not be saved ({error})"
     state.skipped += 1
     if state.skipped > run.skip_bad_steps:
-        advice = f"lower lr or check these images; `fledge replay {path}` says what made it"
-        raise NumericError(f"{message}: {advice}")
-    say(f"left out: {message}; {run.skip_bad_steps - state.skipped} more may be; see `fledge replay {path}`")
+        raise NumericError(f"{message}: lower lr or check these images; {hint}")
+    say(f"left out: {message}; {run.skip_bad_steps - state.skipped} more may be; {hint}")
 
 
 def _non_finite(done: int, terms: Mapping[str, Tensor], norm: Tensor, batch: Batch) -> str:
