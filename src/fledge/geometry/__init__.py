@@ -13,6 +13,8 @@ from fledge.geometry.gaussian import (
 )
 from fledge.geometry.iou import rotated_iou, rotated_iou_pairs
 from fledge.geometry.nms import rotated_nms
+from fledge.geometry.points import min_area_boxes, points_in_boxes
+from fledge.geometry.quads import quad_iou, quad_iou_pairs
 
 __all__ = [
     "CONVENTIONS",
@@ -27,6 +29,10 @@ __all__ = [
     "hulls",
     "kalman_iou",
     "kl_divergence",
+    "min_area_boxes",
+    "points_in_boxes",
+    "quad_iou",
+    "quad_iou_pairs",
     "rotated_iou",
     "rotated_iou_pairs",
     "rotated_nms",

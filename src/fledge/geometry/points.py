@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from fledge.errors import UsageError
@@ -61,40 +62,37 @@ def convex_hulls(points: Tensor) -> Tensor:
     order = points[..., 1].argsort(dim=1, stable=True)
     order = order.gather(1, points[..., 0].gather(1, order).argsort(dim=1, stable=True))
     points = points.gather(1, order[..., None].expand(-1, -1, 2))
-    repeated = (points[:, 1:] == points[:, :-1]).all(dim=-1)
-    distinct = torch.nn.functional.pad(~repeated, (1, 0), value=True)
-    low, high = _chain(points, distinct, 1.0), _chain(points, distinct, -1.0)
-    return torch.cat([low, high.flip(1)], dim=1)
+    distinct = (points[:, 1:] != points[:, :-1]).any(dim=-1)
+    points = torch.cat([points, points[:, -1:]], dim=1)
+    points = _compact(points, pad(distinct, (1, 1), value=True))
+    return torch.cat([_chain(points, 1.0), _chain(points, -1.0).flip(1)], dim=1)
 
 
-def _chain(points: Tensor, keep: Tensor, sense: float) -> Tensor:
-    """One half of the hulls, (N, H, 2) from left to right; the last point fills up.
+def _chain(points: Tensor, sense: float) -> Tensor:
+    """One half of the hulls, (N, H, 2): with the lower y for sense 1, the other for -1.
 
     Args:
-        points: (N, P, 2), sorted by x and then y.
-        keep: (N, P) bool, False for repeated points.
-        sense: 1 for the half with the lower y, -1 for the other.
+        points: (N, P, 2), distinct, sorted by x and then y; the last one is repeated as often as needed, P > 1.
+        sense: 1 or -1.
     """
-    place = torch.arange(points.shape[1], device=points.device).expand_as(keep)
+    count = -1
     while True:
-        before = torch.where(keep, place, -1).cummax(dim=1).values.roll(1, dims=1)
-        after = torch.where(keep, place, len(place[0])).flip(1).cummin(dim=1).values.flip(1).roll(-1, dims=1)
-        ends = (place == 0) | (before < 0) | (place == place[0, -1]) | (after >= place.shape[1])
-        step1 = points - _take(points, before.clamp(min=0))
-        step2 = _take(points, after.clamp(max=place.shape[1] - 1)) - points
-        turn = sense * (step1[..., 0] * step2[..., 1] - step1[..., 1] * step2[..., 0])
-        inner = keep & ~ends & (turn <= 0)
-        if not inner.any():
-            break
-        keep = keep & ~inner
-    count = keep.sum(dim=1, keepdim=True)
-    order = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(count.max())]
-    return _take(points, torch.where(place[:, : order.shape[1]] < count, order, order.gather(1, count - 1)))
+        x, y = (points[:, 1:] - points[:, :-1]).unbind(-1)
+        corner = sense * (x[:, :-1] * y[:, 1:] - y[:, :-1] * x[:, 1:]) > 0
+        keep = pad(corner, (1, 1), value=True)
+        if int(keep.sum()) == count:
+            return points
+        count = int(keep.sum())
+        points = _compact(points, keep)
 
 
-def _take(points: Tensor, index: Tensor) -> Tensor:
-    """Points (N, Q, 2) at the positions (N, Q) of points (N, P, 2)."""
-    return points.gather(1, index[..., None].expand(-1, -1, 2))
+def _compact(points: Tensor, keep: Tensor) -> Tensor:
+    """The points (N, P, 2) to keep, (N, P) bool, in order: (N, H, 2); the last one, always kept, fills up."""
+    place = keep.cumsum(dim=1) - 1
+    rows, columns = torch.nonzero(keep, as_tuple=True)
+    kept = points[:, -1:].repeat(1, max(2, int(place[:, -1].max()) + 1), 1)
+    kept[rows, place[rows, columns]] = points[rows, columns]
+    return kept
 
 
 def _padded(polygons: Tensor | Sequence[Tensor], mask: Tensor | None) -> tuple[Tensor, Tensor]:
