@@ -16,9 +16,11 @@ import numpy as np
 import torch
 
 from fledge import api
+from fledge.data.datasets import open_dataset
 from fledge.files import write_bytes
 from fledge.quickstart.report import NAMES, TONES, task_loss
-from fledge.quickstart.scene import held_out_pictures
+from fledge.quickstart.scene import held_out_picture, spread
+from fledge.recipe import load_recipe
 from fledge.visualize.charts import BarSeries, bar_chart, line_chart
 from fledge.visualize.draw import resize
 from fledge.visualize.images import Image, encode
@@ -28,7 +30,7 @@ GAP = 6
 
 
 def main() -> None:
-    """Evaluate the three detectors again and write the pictures."""
+    """Detect in a few held-out images and write the pictures; the figures are those of ``results.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a quickstart")
     parser.add_argument("out", type=Path, help="folder for the pictures")
@@ -36,23 +38,28 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     record = json.loads((options.run / "results.json").read_text())["evaluations"]
-    evaluations = [api.evaluate(options.run / role, title=role) for role in NAMES]
+    predictors = [api.load(options.run / role) for role in NAMES]
+    recipe = load_recipe(options.run / "student" / "recipe.toml")
+    dataset = open_dataset(Path(recipe.data), recipe.eval_split, predictors[0].classes)
 
     curves = line_chart([task_loss(options.run / role, role) for role in NAMES], "step", "loss", "Task loss")
     write_bytes(options.out / "loss.svg", standalone(curves).encode())
-    classes = evaluations[0].metrics.classes
+    classes = dataset.classes
     values = {role: [_percent(record[role][0]["classes"][c]["AP50"]) for c in classes] for role in NAMES}
     bars = [BarSeries(NAMES[role].split(" (")[0], values[role], TONES[role]) for role in NAMES]
     write_bytes(options.out / "classes.svg", standalone(bar_chart(list(classes), bars, "AP50, %", "AP50")).encode())
-    rows = [_row([truth, *found]) for _, truth, found in held_out_pictures(evaluations, options.images)]
+    rows = []
+    for i in spread(dataset, options.images):
+        truth, found = held_out_picture(dataset, i, [p.detect(dataset.paths[i]) for p in predictors])
+        rows.append(_row([truth, *found]))
     write_bytes(options.out / "pictures.jpg", encode(_shrink(_column(rows)), "jpeg", 82))
     for role, name in NAMES.items():
         r = record[role][0]
-        cost = evaluations[list(NAMES).index(role)].cost
+        cost = r["cost"]
         print(
             f"| {name} | {100 * r['AP50']:.1f} | {100 * r['AP75']:.1f} | {100 * r['AP50:95']:.1f} | "
-            f"{cost.parameters / 1e6:.2f} | {cost.flops / 1e9:.2f} | {cost.milliseconds:.0f} + "
-            f"{cost.decode_milliseconds:.0f} |"
+            f"{cost['parameters'] / 1e6:.2f} | {cost['flops'] / 1e9:.2f} | {cost['milliseconds']:.0f} + "
+            f"{cost['decode_milliseconds']:.0f} |"
         )
         print("  ", {c: round(v, 1) for c, v in zip(classes, values[role], strict=True)})
 

@@ -15,7 +15,7 @@ import fledge
 from fledge.api import Evaluation
 from fledge.engine.metric_log import read_metrics
 from fledge.quickstart.plan import Plan
-from fledge.quickstart.scene import SCORE, SceneResult, held_out_pictures
+from fledge.quickstart.scene import SCORE, SceneResult, held_out_picture, spread
 from fledge.visualize.charts import BarSeries, Series, bar_chart, line_chart, paired_chart
 from fledge.visualize.page import GalleryRow, Page, Stat
 from fledge.visualize.palette import Tone
@@ -228,7 +228,11 @@ def _pictures(page: Page, evaluations: dict[str, list[Evaluation]]) -> None:
     )
     firsts = [evaluations[role][0] for role in NAMES]
     page.class_key(firsts[0].metrics.classes)
-    rows = [GalleryRow([truth, *found], name) for name, truth, found in held_out_pictures(firsts, PICTURES)]
+    dataset = firsts[0].dataset
+    rows = []
+    for i in spread(dataset, PICTURES):
+        truth, found = held_out_picture(dataset, i, [e.detections[i] for e in firsts])
+        rows.append(GalleryRow([truth, *found], dataset.ids[i]))
     page.gallery(["Ground truth", "Teacher", "Student alone", "Student distilled"], rows)
 
 

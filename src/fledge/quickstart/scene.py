@@ -80,31 +80,21 @@ def _scene(plan: Plan, held_out: DetectionDataset) -> tuple[NDArray[np.uint8], s
     return np.vstack([np.hstack(cut[:2]), np.hstack(cut[2:])]), "four held-out images side by side"
 
 
-def held_out_pictures(
-    evaluations: list[api.Evaluation], count: int
-) -> list[tuple[str, NDArray[np.uint8], list[NDArray[np.uint8]]]]:
-    """For some held-out images: id, the image with its labels, and the image with each detector's boxes.
-
-    The images are spread evenly over those with at least two objects, in the order of the split: none is picked for
-    what was found in it.
-    """
-    dataset = evaluations[0].dataset
+def spread(dataset: DetectionDataset, count: int) -> list[int]:
+    """At most ``count`` images with two objects or more (any, if there are none), spread evenly over a split."""
     busy = np.flatnonzero(np.diff(dataset.offsets) >= 2)
     if not len(busy):
         busy = np.arange(len(dataset))
-    rows = []
-    for i in dict.fromkeys(busy[np.linspace(0, len(busy) - 1, count).astype(int)].tolist()):
-        image, truth = to_rgb(dataset.read(i)), dataset.targets(i)
-        scale = max(1.0, 384 / max(image.shape[:2]))
-        labelled = draw_boxes(
-            image,
-            truth.boxes,
-            truth.labels,
-            dataset.classes,
-            dashed=truth.difficult | truth.ignore,
-            scale=scale,
-        )
-        seen = [e.detections[i].above(SCORE) for e in evaluations]
-        found = [draw_boxes(image, d.boxes, d.labels, d.classes, scale=scale) for d in seen]
-        rows.append((dataset.ids[i], labelled, found))
-    return rows
+    return list(dict.fromkeys(busy[np.linspace(0, len(busy) - 1, count).astype(int)].tolist()))
+
+
+def held_out_picture(
+    dataset: DetectionDataset, i: int, found: Sequence[Detections]
+) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
+    """Image i with its labels, and once with the boxes of each detector."""
+    image, truth = to_rgb(dataset.read(i)), dataset.targets(i)
+    scale = max(1.0, 384 / max(image.shape[:2]))
+    dashed = truth.difficult | truth.ignore
+    labelled = draw_boxes(image, truth.boxes, truth.labels, dataset.classes, dashed=dashed, scale=scale)
+    seen = [d.above(SCORE) for d in found]
+    return labelled, [draw_boxes(image, d.boxes, d.labels, d.classes, scale=scale) for d in seen]
