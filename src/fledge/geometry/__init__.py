@@ -1,9 +1,11 @@
 """Rotated-box mathematics: boxes, conventions, overlap, suppression, Gaussians, deltas and anchors."""
 
+from fledge.geometry.align import rotated_roi_align
 from fledge.geometry.anchors import AnchorGrid
 from fledge.geometry.boxes import areas, boxes_from_quads, canonicalize, corners, hulls
 from fledge.geometry.coder import decode, encode
 from fledge.geometry.convert import CONVENTIONS
+from fledge.geometry.deformable import deformable_sample, rotated_sampling_locations, sampling_locations
 from fledge.geometry.gaussian import (
     box_to_gaussian,
     kalman_iou,
@@ -25,6 +27,7 @@ __all__ = [
     "canonicalize",
     "corners",
     "decode",
+    "deformable_sample",
     "encode",
     "hulls",
     "kalman_iou",
@@ -36,6 +39,9 @@ __all__ = [
     "rotated_iou",
     "rotated_iou_pairs",
     "rotated_nms",
+    "rotated_roi_align",
+    "rotated_sampling_locations",
+    "sampling_locations",
     "squared_mahalanobis",
     "squared_wasserstein",
 ]

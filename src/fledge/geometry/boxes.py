@@ -128,7 +128,7 @@ def smallest_rectangles(points: Tensor, along: Tensor) -> Tensor:
     along = torch.where(length > 0, along / length, fallback)
     axes = torch.stack([along, torch.stack([-along[..., 1], along[..., 0]], dim=-1)], dim=-2)  # (N, D, 2 axes, 2)
     step = max(1, _PROJECTIONS // max(1, points[..., 0].numel()))
-    extents = [_extents(points, part) for part in axes.split(step, dim=1)]
+    extents = [_extents(points, part) for part in torch.split(axes, step, dim=1)]
     low, high = (torch.cat(ends, dim=1) for ends in zip(*extents, strict=True))  # (N, D, 2 axes)
     best = (high - low).prod(dim=-1).argmin(dim=1)
     rows = torch.arange(len(points), device=points.device)

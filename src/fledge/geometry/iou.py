@@ -41,7 +41,7 @@ def rotated_iou(boxes1: Tensor, boxes2: Tensor, aligned: bool = False, mode: Mod
         (N, M), or (N,) when aligned, in the inputs' dtype; float32 for half-precision inputs. Beyond the result itself
         the memory is bounded by the number of pairs whose hulls overlap.
     """
-    dtype = _result_dtype(boxes1, boxes2)
+    dtype = result_dtype(boxes1, boxes2)
     first, second = _poisoned(boxes1), _poisoned(boxes2)
     if aligned:
         return _overlap(first, second, mode).to(dtype)
@@ -68,7 +68,7 @@ def rotated_iou_pairs(
         (float32 for half-precision inputs).
     """
     i, j, values = _overlapping(_poisoned(boxes1), _poisoned(boxes2), min_iou, mode)
-    return i, j, values.to(_result_dtype(boxes1, boxes2))
+    return i, j, values.to(result_dtype(boxes1, boxes2))
 
 
 def candidate_pairs(hulls1: Tensor, hulls2: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -211,6 +211,6 @@ def _poisoned(boxes: Tensor) -> Tensor:
     return exact + 0 * exact.detach().sum(dim=1, keepdim=True)
 
 
-def _result_dtype(boxes1: Tensor, boxes2: Tensor) -> torch.dtype:
+def result_dtype(boxes1: Tensor, boxes2: Tensor) -> torch.dtype:
     """The common dtype of both inputs, at least float32."""
     return torch.promote_types(torch.promote_types(boxes1.dtype, boxes2.dtype), torch.float32)

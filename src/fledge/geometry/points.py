@@ -28,8 +28,8 @@ def min_area_boxes(polygons: Tensor | Sequence[Tensor], mask: Tensor | None = No
 
     Returns:
         (N, 5) canonical (le90) boxes, without gradient, in the input's dtype; float32 for half-precision and integer
-        inputs. Sides are zero where points coincide or lie in a line; a NaN or infinity among the points that count
-        makes the box NaN. The memory grows with N P.
+        inputs. Points that coincide or lie in a line give sides of zero, up to rounding; a NaN or infinity among the
+        points that count makes the box NaN. The memory grows with N P.
 
     Raises:
         UsageError: a shape other than these, or a set without points.
@@ -153,4 +153,4 @@ def _inside(points: Tensor, boxes: Tensor) -> Tensor:
     cos, sin = angle.cos(), angle.sin()
     along = torch.addmm(-(cx * cos + cy * sin), points, torch.stack([cos, sin])).abs_()
     across = torch.addmm(cx * sin - cy * cos, points, torch.stack([-sin, cos])).abs_()
-    return (along <= w / 2) & (across <= h / 2)
+    return torch.le(along, w / 2).logical_and_(torch.le(across, h / 2))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fledge.errors import UsageError
-from fledge.geometry.iou import Mode, candidate_pairs, upper_bound
+from fledge.geometry.iou import Mode, candidate_pairs, result_dtype, upper_bound
 
 _PAIR_CHUNK = 1 << 13  # pairs intersected at once: 1 to 2.4 MB per intermediate
 _STEEP = 1e-18  # run over rise below which an edge is vertical in float64
@@ -46,7 +46,7 @@ def quad_iou(quads1: Tensor, quads2: Tensor, aligned: bool = False, mode: Mode =
     both its lobes; even-odd and nonzero filling agree on that, since no point of a quad is surrounded twice. A quad
     whose area is at most 1e-12 of its squared extent is flat: it overlaps nothing (0, not NaN). A NaN or infinity in a
     quad makes all its overlaps NaN. Computed in float64 from differences, so that 1e5 px from the origin cost nothing;
-    the rounding error of an area is some 1e-15 of the squared extent. On simple quads this is what the polyiou of DOTA's
+    the rounding error of an area is some 1e-15 of the squared extent. On simple quads this is what polyiou of the DOTA
     devkit computes; on bow-ties that one subtracts one lobe from the other.
 
     Args:
@@ -62,7 +62,7 @@ def quad_iou(quads1: Tensor, quads2: Tensor, aligned: bool = False, mode: Mode =
     Raises:
         UsageError: a shape other than these.
     """
-    dtype = _result_dtype(quads1, quads2)
+    dtype = result_dtype(quads1, quads2)
     if aligned:
         return _aligned(_outlines(quads1), _outlines(quads2), mode).to(dtype)
     i, j, values = quad_iou_pairs(quads1, quads2, mode=mode)
@@ -101,7 +101,7 @@ def quad_iou_pairs(
         keep = ~(values <= min_iou)
         found.append((i[keep], j[keep], values[keep]))
     i, j, values = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return i, j, values.to(_result_dtype(quads1, quads2))
+    return i, j, values.to(result_dtype(quads1, quads2))
 
 
 def _aligned(first: _Outlines, second: _Outlines, mode: Mode) -> Tensor:
@@ -122,14 +122,14 @@ def _overlaps(first: _Outlines, second: _Outlines, i: Tensor, j: Tensor, mode: M
     area1, area2 = first.areas[i], second.areas[j]
     inter = torch.minimum(inter.clamp(min=0), torch.minimum(area1, area2))
     whole = area1 + area2 - inter if mode == "iou" else area1
-    return inter / torch.where(whole == 0, 1.0, whole)
+    return inter.div_(torch.where(whole == 0, 1.0, whole))
 
 
 def _intersection_areas(first: _Outlines, second: _Outlines, i: Tensor, j: Tensor) -> Tensor:
     """Areas (P,) of the intersections, up to rounding of either sign; the hulls of a pair have to meet."""
     # Pairs come last in memory: the inner loops are then long.
-    left1, right1, y1, slope1, sign1 = first.edges[i].permute(2, 1, 0).contiguous()[:, :, None]  # (E1, 1, P)
-    left2, right2, y2, slope2, sign2 = second.edges[j].permute(2, 1, 0).contiguous()[:, None]  # (1, E2, P)
+    left1, right1, y1, slope1, sign1 = first.edges[i].permute(2, 1, 0).contiguous()[:, :, None].unbind()  # (E1, 1, P)
+    left2, right2, y2, slope2, sign2 = second.edges[j].permute(2, 1, 0).contiguous()[:, None].unbind()  # (1, E2, P)
     dx, dy = (second.origins[j] - first.origins[i]).T
     left2, right2, y2 = left2 + dx, right2 + dx, y2 + dy
     left = torch.maximum(left1, left2)
@@ -139,7 +139,7 @@ def _intersection_areas(first: _Outlines, second: _Outlines, i: Tensor, j: Tenso
     crossing = (begin * end).clamp_(max=0)  # below zero where the two edges cross
     total = begin.abs_().add_(end.abs_())
     distance = total.mul(0.5).add_(crossing.div_(total.add_(_TINY)))  # mean of |y1 - y2| over the width
-    return distance.mul_(width).mul_(sign1).mul_(sign2).sum(dim=(0, 1)).mul_(-0.5)
+    return distance.mul_(width).mul_(sign1).mul_(sign2).sum(dim=(0, 1)) * -0.5
 
 
 def _outlines(quads: Tensor) -> _Outlines:
@@ -210,8 +210,3 @@ def _strips(start: Tensor, end: Tensor, sign: Tensor) -> Tensor:
 def _cross(a: Tensor, b: Tensor) -> Tensor:
     """Cross products (...,) of vectors (..., 2)."""
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
-
-
-def _result_dtype(quads1: Tensor, quads2: Tensor) -> torch.dtype:
-    """The common dtype of both inputs, at least float32."""
-    return torch.promote_types(torch.promote_types(quads1.dtype, quads2.dtype), torch.float32)
