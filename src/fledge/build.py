@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -116,7 +117,10 @@ DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, nn.Module], nn.Module]] =
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` takes a CUDA device if there is one, else the CPU; anything else is torch's own name."""
+    """``auto`` takes a CUDA device if there is one, else the CPU; anything else is torch's own name.
+
+    Under torchrun, CUDA without a number is the device of this process.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -125,4 +129,6 @@ def pick_device(name: str) -> torch.device:
         raise UsageError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"no CUDA device here: device={name}: use cpu, or check the driver with `fledge doctor`")
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device

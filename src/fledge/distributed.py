@@ -36,7 +36,7 @@ def world_size() -> int:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started (gloo on CPUs, NCCL on GPUs) and give the device of this one.
+    """Join the processes that torchrun started (gloo on CPUs, NCCL on GPUs) on the device of this one.
 
     A process that does not answer within two minutes (``FLEDGE_TIMEOUT`` seconds) ends the run. Without torchrun, or
     inside another ``joined``, nothing happens.
@@ -48,7 +48,6 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         yield device
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
     limit = timedelta(seconds=_timeout())
     store, own, count = next(rendezvous("env://", timeout=limit))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.processes import together
 
+from fledge.build import pick_device
 from fledge.distributed import (
     check_in,
     gathered,
@@ -78,3 +79,12 @@ def test_a_timeout_that_is_no_number(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     with pytest.raises(UsageError, match="FLEDGE_TIMEOUT"), joined(CPU):
         pass
+
+
+def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto") == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda:3")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    assert pick_device("cpu") == CPU
