@@ -1,7 +1,8 @@
 """Child processes that tests limit, signal and kill, and what is left of them.
 
-``fledge(...)`` starts the command line in a fresh interpreter. ``forked(...)`` runs a function in a copy of this
-process, which spares the seconds that importing PyTorch takes; signals, limits and exit codes are those of a real one.
+``fledge(...)`` starts the command line in a fresh interpreter, and ``fresh(...)`` a function. ``forked(...)`` runs a
+function in a copy of this process, which spares the seconds that importing PyTorch takes; signals, limits and exit codes
+are those of a real one, but its heap has room that earlier tests have left, so a limit of memory needs ``fresh``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 Limits = dict[int, int]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,30 @@ class Child:
 @contextmanager
 def fledge(*arguments: object, limits: Limits | None = None) -> Iterator[Child]:
     """``python -m fledge ARGUMENTS`` with resource limits, such as ``{resource.RLIMIT_FSIZE: 100_000}``."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    with _started(["-m", "fledge", *map(str, arguments)], limits or {}) as child:
+        yield child
+
+
+@contextmanager
+def fresh(function: Callable[[], object]) -> Iterator[Child]:
+    """``function()``, one at the top of a module, in a fresh interpreter."""
+    with _started(["-c", f"from {function.__module__} import {function.__name__} as run; run()"], {}) as child:
+        yield child
+
+
+@contextmanager
+def _started(arguments: list[str], limits: Limits) -> Iterator[Child]:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
     with tempfile.TemporaryDirectory() as place:
         log = Path(place) / "log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "fledge", *map(str, arguments)],
+                [sys.executable, *arguments],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=env,
-                preexec_fn=lambda: _limit(limits or {}),
+                preexec_fn=lambda: _limit(limits),
             )
         with _closing(Child(process.pid, log)) as child:
             yield child

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.faults.child import forked
+from tests.faults.child import fresh
 from torch import Tensor
 
 from fledge.assign.max_iou import MaxIoUAssigner
@@ -51,12 +51,42 @@ def targets(boxes: Tensor, ignored: float = 0.0) -> Targets:
     )
 
 
-def test_the_limit_is_one() -> None:
-    def greedy() -> None:
-        allow(64 * MIB)
-        torch.ones(128 * MIB, dtype=torch.uint8)
+def greedy() -> None:
+    allow(64 * MIB)
+    torch.ones(128 * MIB, dtype=torch.uint8)
 
-    with forked(greedy) as child:
+
+def step() -> None:
+    settings = {"backbone": "resnet18_quarter", "neck_channels": 64, "head_convs": 2, "image_size": 1024}
+    recipe = make_recipe(settings, "test")
+    train = build_train_step(recipe, build_detector(recipe, "abc"), None)
+    image = torch.zeros(1, 3, 1024, 1024, dtype=torch.uint8)
+    batch = Batch(image, torch.tensor([[1024, 1024]]), (targets(scattered(5000, 1024, 8, 40), 0.1),))
+    allow(512 * MIB)
+    terms = train(batch)
+    torch.autograd.backward(sum(terms.values()))
+    print("finite", all(bool(value.isfinite()) for value in terms.values()))
+
+
+def assign() -> None:
+    grid = AnchorGrid(octaves=1, ratios=(1.0,))
+    anchors = torch.cat(grid.grids([(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)], "cpu"))
+    crowd = targets(scattered(200_000, 256, 3, 40), 0.05)
+    allow(256 * MIB)
+    print("positives", MaxIoUAssigner()(anchors, [crowd]).positives)
+
+
+def compare() -> None:
+    many = scattered(5_000_000, 100_000, 5, 50)
+    few = many[:: len(many) // 450].clone()
+    few[:, 0] = 50.0  # far from most of the others
+    allow(2 * GIB)
+    print(rotated_iou(many[1234:1235], many)[0].argmax().item(), len(few) * len(many) > 2**31)
+    print(len(rotated_iou_pairs(many, few, 0.5)[0]))
+
+
+def test_the_limit_is_one() -> None:
+    with fresh(greedy) as child:
         ended = child.end()
     assert ended.code == 1
     assert "DefaultCPUAllocator" in ended.out
@@ -64,19 +94,7 @@ def test_the_limit_is_one() -> None:
 
 def test_a_training_step_with_5000_objects() -> None:
     """5,000 objects in one image of 1,024 px, 500 of them ignored: a training step within 512 MiB."""
-
-    def step() -> None:
-        settings = {"backbone": "resnet18_quarter", "neck_channels": 64, "head_convs": 2, "image_size": 1024}
-        recipe = make_recipe(settings, "test")
-        train = build_train_step(recipe, build_detector(recipe, "abc"), None)
-        image = torch.zeros(1, 3, 1024, 1024, dtype=torch.uint8)
-        batch = Batch(image, torch.tensor([[1024, 1024]]), (targets(scattered(5000, 1024, 8, 40), 0.1),))
-        allow(512 * MIB)
-        terms = train(batch)
-        torch.autograd.backward(sum(terms.values()))
-        print("finite", all(bool(value.isfinite()) for value in terms.values()))
-
-    with forked(step) as child:
+    with fresh(step) as child:
         ended = child.end(120)
     assert (ended.code, ended.last) == (0, "finite True"), ended.out
 
@@ -84,15 +102,7 @@ def test_a_training_step_with_5000_objects() -> None:
 @pytest.mark.slow
 def test_200_000_boxes_in_one_image() -> None:
     """200,000 boxes in one image: works; the assigner takes a few objects at a time (here within 256 MiB)."""
-
-    def assign() -> None:
-        grid = AnchorGrid(octaves=1, ratios=(1.0,))
-        anchors = torch.cat(grid.grids([(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)], "cpu"))
-        crowd = targets(scattered(200_000, 256, 3, 40), 0.05)
-        allow(256 * MIB)
-        print("positives", MaxIoUAssigner()(anchors, [crowd]).positives)
-
-    with forked(assign) as child:
+    with fresh(assign) as child:
         ended = child.end(120)
     assert ended.code == 0, ended.out
     assert int(ended.last.split()[1]) > 1000
@@ -101,16 +111,7 @@ def test_200_000_boxes_in_one_image() -> None:
 @pytest.mark.slow
 def test_more_than_2_31_pairs() -> None:
     """More than 2^31 pairs: chunked, bounded memory; and 1 box against 5,000,000 within 2 GiB."""
-
-    def compare() -> None:
-        many = scattered(5_000_000, 100_000, 5, 50)
-        few = many[:: len(many) // 450].clone()
-        few[:, 0] = 50.0  # far from most of the others
-        allow(2 * GIB)
-        print(rotated_iou(many[1234:1235], many)[0].argmax().item(), len(few) * len(many) > 2**31)
-        print(len(rotated_iou_pairs(many, few, 0.5)[0]))
-
-    with forked(compare) as child:
+    with fresh(compare) as child:
         ended = child.end(300)
     assert ended.code == 0, ended.out
     assert ended.out.splitlines()[0] == "1234 True"
