@@ -1,8 +1,8 @@
 """Child processes that tests limit, signal and kill, and what is left of them.
 
 ``fledge(...)`` starts the command line in a fresh interpreter, and ``fresh(...)`` a function. ``forked(...)`` runs a
-function in a copy of this process, which spares the seconds that importing PyTorch takes; signals, limits and exit codes
-are those of a real one, but its heap has room that earlier tests have left, so a limit of memory needs ``fresh``.
+function in a copy of this process, which spares the seconds that importing PyTorch takes; signals, limits and exit
+codes are those of a real one, but its heap has room that earlier tests left, so a limit of memory needs ``fresh``.
 """
 
 from __future__ import annotations
