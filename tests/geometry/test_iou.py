@@ -324,8 +324,7 @@ def test_gradients_of_pairs(mode: Literal["iou", "iof"]) -> None:
 def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = random_boxes(37, 13), random_boxes(53, 14)
     whole, aligned = rotated_iou(first, second), rotated_iou(first, second[:37], aligned=True)
-    monkeypatch.setattr("fledge.geometry.iou._HULL_CHUNK", 20)
-    monkeypatch.setattr("fledge.geometry.iou._PAIR_CHUNK", 3)
+    monkeypatch.setattr("fledge.geometry.operators._FOUND", 3)
     assert torch.equal(rotated_iou(first, second), whole)
     assert torch.equal(rotated_iou(first, second[:37], aligned=True), aligned)
 

@@ -130,14 +130,6 @@ def test_empty_and_one() -> None:
     assert rotated_nms(torch.ones(1, 5), torch.ones(1), 0.5).tolist() == [0]
 
 
-def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    boxes, scores = crowd(300, 8)
-    whole = rotated_nms(boxes, scores, 0.3)
-    monkeypatch.setattr("fledge.geometry.nms._ROWS", 7)
-    monkeypatch.setattr("fledge.geometry.iou._HULL_CHUNK", 64)
-    assert torch.equal(rotated_nms(boxes, scores, 0.3), whole)
-
-
 @pytest.mark.slow
 def test_100_000_boxes_within_a_gibibyte() -> None:
     boxes, scores = crowd(100_000, 9, 8192)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from fledge.geometry.boxes import areas, hulls
-from fledge.geometry.iou import Mode, pair_overlap, upper_bound
+from fledge.geometry.iou import Mode, pair_overlap
+from fledge.geometry.pairs import upper_bound
 
 _BLOCK = 64  # anchors compared as one
 _HULLS = 1 << 18  # hulls compared at once, 2 MB a coordinate: first of blocks, then of their anchors
@@ -84,7 +85,7 @@ class Overlaps:
             for row, block in _groups(near, _HULLS // _BLOCK):
                 k, slot = (~_apart(extents[start + row], [x[block] for x in self.cells])).nonzero(as_tuple=True)
                 a, g = block[k] * _BLOCK + slot, start + row[k]
-                yield a, g, upper_bound(self.hulls[a], extents[g], self.areas[a], sizes[g], mode)
+                yield a, g, upper_bound(self.hulls[a], extents[g], self.areas[a], sizes[g], mode == "iof")
 
 
 def _apart(extents: Tensor, hulls: Sequence[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression of rotated boxes, exact and without a loop over boxes."""
+"""Greedy non-maximum suppression of rotated boxes, exact, without a loop over boxes on a GPU or in an exported graph."""
 
 from __future__ import annotations
 
@@ -6,35 +6,40 @@ import torch
 from torch import Tensor
 
 from fledge.errors import NumericError, UsageError
-from fledge.geometry.boxes import hulls
-from fledge.geometry.iou import candidate_pairs, pair_iou
-
-_ROWS = 256  # boxes compared at once with their neighbours
+from fledge.geometry import operators
+from fledge.geometry.overlap_export import dense_overlap
 
 
 def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | None = None) -> Tensor:
     """Keep each box unless a kept box of a higher score overlaps it by more than the threshold.
 
+    Compiles without a graph break; an exported graph holds standard operators, for any number of boxes, with a matrix
+    of all their overlaps in the dtype of the boxes.
+
     Args:
         boxes: (N, 5), pixels and radians, canonical or not.
         scores: (N,); of equal scores the earlier box comes first.
         iou_threshold: an intersection over union above it suppresses, in [0, 1].
-        labels: (N,) class of each box; boxes of different classes do not suppress each other. None: one class.
+        labels: (N,) integers; boxes of different labels do not suppress each other. None: one class. For several images
+            at once give ``image * classes + label``.
 
     Returns:
         (K,) int64 indices of the kept boxes, best score first.
 
     Raises:
-        NumericError: a box or score is not finite.
+        NumericError: a box or score is not finite (not looked for in a compiled or exported graph).
         UsageError: the threshold is outside [0, 1].
     """
     if not 0 <= iou_threshold <= 1:
         raise UsageError(f"rotated_nms: iou_threshold {iou_threshold}: give a number from 0 to 1")
-    _check_finite(boxes, scores)
-    order = scores.argsort(descending=True, stable=True)
-    ranked = boxes.detach()[order].double()
-    better, worse = _suppressions(ranked, None if labels is None else labels[order], iou_threshold)
-    return order[_greedy(better, worse, len(order))]
+    if not torch.compiler.is_compiling():
+        _check_finite(boxes, scores)
+    order = scores.detach().sort(descending=True, stable=True).indices
+    ranked = boxes.detach()[order]
+    groups = torch.zeros_like(order) if labels is None else labels[order].to(torch.int64)
+    if torch.compiler.is_exporting():
+        return order[_exported(ranked, groups, iou_threshold).nonzero()[:, 0]]
+    return order[operators.greedy_nms(operators.box_table(ranked), groups, iou_threshold)]
 
 
 def _check_finite(boxes: Tensor, scores: Tensor) -> None:
@@ -47,36 +52,22 @@ def _check_finite(boxes: Tensor, scores: Tensor) -> None:
         )
 
 
-def _suppressions(ranked: Tensor, labels: Tensor | None, threshold: float) -> tuple[Tensor, Tensor]:
-    """Ranks (better, worse) of the pairs that overlap by more than the threshold and share a class.
+def _exported(ranked: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Mask (N,) of the greedy choice among boxes (N, 5), best first, as a loop that a graph can hold.
 
-    Boxes are visited from left to right, so that a block is compared only with the boxes that begin before it ends.
+    It is the fixed point of "kept unless a kept, better box suppresses it". Each round settles at least one more rank of
+    every chain of suppressions, so it ends, usually within ten rounds.
     """
-    extents = hulls(ranked)
-    left, visit = extents[:, 0].sort()
-    found = [torch.zeros(2, 0, dtype=torch.int64, device=ranked.device)]
-    for start in range(0, len(ranked), _ROWS):
-        rows = visit[start : start + _ROWS]
-        columns = visit[start : int(torch.searchsorted(left, extents[rows, 2].max()))]
-        for i, j in candidate_pairs(extents[rows], extents[columns]):
-            once = j > i
-            pair = torch.stack([rows[i[once]], columns[j[once]]])
-            if labels is not None:
-                pair = pair[:, labels[pair[0]] == labels[pair[1]]]
-            found.append(pair[:, pair_iou(ranked, pair[0], pair[1]) > threshold])
-    pairs = torch.cat(found, dim=1)
-    return pairs.amin(dim=0), pairs.amax(dim=0)
+    rank = torch.arange(ranked.shape[0], device=ranked.device)
+    hits = (dense_overlap(ranked, ranked, False) > threshold) & (groups[:, None] == groups) & (rank[:, None] < rank)
+    suppresses = hits.to(ranked.dtype).T
 
+    def unsettled(kept: Tensor, before: Tensor) -> Tensor:
+        return (kept != before).any()
 
-def _greedy(better: Tensor, worse: Tensor, count: int) -> Tensor:
-    """Mask (count,) of the greedy choice: the fixed point of "kept unless a kept, better box suppresses it".
+    def settle(kept: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        return (suppresses @ kept == 0).to(kept.dtype), kept.clone()
 
-    Each round settles at least one more rank of every chain of suppressions, so it ends, usually within ten rounds.
-    """
-    kept = torch.ones(count, dtype=torch.bool, device=better.device)
-    while True:
-        settled = torch.ones_like(kept)
-        settled[worse[kept[better]]] = False
-        if torch.equal(settled, kept):
-            return kept
-        kept = settled
+    everything = torch.ones_like(ranked[:, 0])
+    kept, _ = torch.while_loop(unsettled, settle, (everything, everything - 1))
+    return kept > 0

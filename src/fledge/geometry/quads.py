@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from fledge.errors import UsageError
-from fledge.geometry.iou import Mode, candidate_pairs, result_dtype, upper_bound
+from fledge.geometry.iou import Mode, result_dtype
+from fledge.geometry.pairs import candidate_pairs, upper_bound
 
 _PAIR_CHUNK = 1 << 13  # pairs intersected at once: 1 to 2.4 MB per intermediate
 _STEEP = 1e-18  # run over rise below which an edge is vertical in float64
@@ -95,7 +96,7 @@ def quad_iou_pairs(
     found = [(none, none, first.areas[:0])]
     for i, j in candidate_pairs(first.hulls, second.hulls):
         if min_iou > 0:
-            most = upper_bound(first.hulls[i], second.hulls[j], first.areas[i], second.areas[j], mode)
+            most = upper_bound(first.hulls[i], second.hulls[j], first.areas[i], second.areas[j], mode == "iof")
             i, j = i[~(most <= min_iou)], j[~(most <= min_iou)]
         values = _overlaps(first, second, i, j, mode)
         keep = ~(values <= min_iou)
