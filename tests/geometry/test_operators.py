@@ -106,7 +106,7 @@ ANGLE = st.sampled_from([0.0, 0.3, math.pi / 2, -math.pi / 4, 1e6])
 @settings(max_examples=200)
 @given(rows=st.lists(st.tuples(PLACE, PLACE, SIDE, SIDE, ANGLE), max_size=12), threshold=st.sampled_from([0.0, 0.3]))
 def test_suppression_of_any_boxes_is_equal(rows: list[tuple[float, ...]], threshold: float) -> None:
-    """Sides from a thousandth to thousands of pixels, boxes that coincide, and places where cells cannot be told apart."""
+    """Sides from a thousandth to thousands of pixels, boxes that coincide, places where cells are not told apart."""
     (table,) = tables(torch.tensor(rows, dtype=torch.float64).view(-1, 5))
     labels = torch.zeros(len(rows), dtype=torch.int64)
     looped = operators.greedy_nms(table, labels, threshold)

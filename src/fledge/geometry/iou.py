@@ -77,7 +77,8 @@ def pair_overlap(first: Tensor, second: Tensor, i: Tensor, j: Tensor, mode: Mode
 def _row_overlap(boxes1: Tensor, boxes2: Tensor, iof: bool) -> Tensor:
     """Overlap (N,) float64 of boxes (N, 5), row with row."""
     one, two = operators.box_table(boxes1.detach()), operators.box_table(boxes2.detach())
-    return operators.aligned_overlap(boxes1, boxes2, one, two, iof)
+    values: Tensor = operators.aligned_overlap(boxes1, boxes2, one, two, iof)
+    return values
 
 
 def result_dtype(boxes1: Tensor, boxes2: Tensor) -> torch.dtype:

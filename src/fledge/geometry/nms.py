@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression of rotated boxes, exact, without a loop over boxes on a GPU or in an exported graph."""
+"""Greedy non-maximum suppression of rotated boxes, exact; on a GPU and in exported graphs without a loop over boxes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Ten
         raise UsageError(f"rotated_nms: iou_threshold {iou_threshold}: give a number from 0 to 1")
     if not torch.compiler.is_compiling():
         _check_finite(boxes, scores)
-    order = scores.detach().sort(descending=True, stable=True).indices
-    ranked = boxes.detach()[order]
-    groups = torch.zeros_like(order) if labels is None else labels[order].to(torch.int64)
+    boxes, scores = boxes.detach(), scores.detach()
     if torch.compiler.is_exporting():
-        return order[_exported(ranked, groups, iou_threshold).nonzero()[:, 0]]
-    return order[operators.greedy_nms(operators.box_table(ranked), groups, iou_threshold)]
+        return _exported(boxes, scores, iou_threshold, labels)
+    order = scores.sort(descending=True, stable=True).indices
+    groups = torch.zeros_like(order) if labels is None else labels[order].to(torch.int64)
+    return order[operators.greedy_nms(operators.box_table(boxes[order]), groups, iou_threshold)]
 
 
 def _check_finite(boxes: Tensor, scores: Tensor) -> None:
@@ -52,22 +52,26 @@ def _check_finite(boxes: Tensor, scores: Tensor) -> None:
         )
 
 
-def _exported(ranked: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    """Mask (N,) of the greedy choice among boxes (N, 5), best first, as a loop that a graph can hold.
+def _exported(boxes: Tensor, scores: Tensor, threshold: float, labels: Tensor | None) -> Tensor:
+    """What ``rotated_nms`` returns, as a loop that a graph can hold.
 
-    It is the fixed point of "kept unless a kept, better box suppresses it". Each round settles at least one more rank of
-    every chain of suppressions, so it ends, usually within ten rounds.
+    The greedy choice is the fixed point of "kept unless a kept, better box suppresses it". Each round settles at least
+    one more rank of every chain of suppressions, so it ends, usually within ten rounds.
     """
-    rank = torch.arange(ranked.shape[0], device=ranked.device)
-    hits = (dense_overlap(ranked, ranked, False) > threshold) & (groups[:, None] == groups) & (rank[:, None] < rank)
-    suppresses = hits.to(ranked.dtype).T
+    place = torch.arange(boxes.shape[0], device=boxes.device)
+    tied = (scores[:, None] == scores) & (place[:, None] > place)
+    hits = (dense_overlap(boxes, boxes, False) > threshold) & ((scores[:, None] < scores) | tied)
+    if labels is not None:
+        hits = hits & (labels[:, None] == labels)
+    suppressed_by = hits.to(boxes.dtype)
 
     def unsettled(kept: Tensor, before: Tensor) -> Tensor:
         return (kept != before).any()
 
-    def settle(kept: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        return (suppresses @ kept == 0).to(kept.dtype), kept.clone()
+    def settle(kept: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        return (suppressed_by @ kept == 0).to(kept.dtype), kept.clone()
 
-    everything = torch.ones_like(ranked[:, 0])
-    kept, _ = torch.while_loop(unsettled, settle, (everything, everything - 1))
-    return kept > 0
+    everything = torch.ones_like(boxes[:, 0])
+    kept: Tensor = torch.while_loop(unsettled, settle, (everything, everything - 1))[0]  # type: ignore[no-untyped-call]
+    chosen = kept.nonzero()[:, 0]
+    return chosen[scores[chosen].argsort(descending=True)]

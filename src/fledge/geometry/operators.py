@@ -38,7 +38,7 @@ def aligned_overlap(boxes1: Tensor, boxes2: Tensor, one: Tensor, two: Tensor, io
         from fledge.geometry import overlap_kernels
 
         return torch.from_numpy(overlap_kernels.aligned(one.numpy(), two.numpy(), iof))
-    chunks = zip(one.split(_PAIRS), two.split(_PAIRS), strict=True)
+    chunks = zip(torch.split(one, _PAIRS), torch.split(two, _PAIRS), strict=True)
     return torch.cat([overlap.overlaps(a, b, iof) for a, b in chunks])
 
 
@@ -46,7 +46,7 @@ def aligned_overlap(boxes1: Tensor, boxes2: Tensor, one: Tensor, two: Tensor, io
 def overlapping_pairs(
     boxes1: Tensor, boxes2: Tensor, one: Tensor, two: Tensor, least: float, iof: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """i (P,), j (P,) and overlap (P,) of the pairs of boxes (N, 5), (M, 5) above ``least``, and the NaN ones; by i, j."""
+    """i (P,), j (P,) and overlap (P,) of the pairs of boxes (N, 5), (M, 5) above ``least``, or NaN; by i, then j."""
     return _pairs_by_loop(one, two, least, iof) if one.device.type == "cpu" else pairs_as_tensors(one, two, least, iof)
 
 
@@ -57,10 +57,10 @@ def overlap_backward(grad: Tensor, one: Tensor, two: Tensor, i: Tensor, j: Tenso
     if one.device.type == "cpu":
         from fledge.geometry import overlap_kernels
 
-        arrays = (x.contiguous().numpy() for x in (grad, one, two, i, j))
-        overlap_kernels.backward(*arrays, iof, grad1.numpy(), grad2.numpy())
+        pairs = grad.contiguous().numpy(), one.numpy(), two.numpy(), i.numpy(), j.numpy()
+        overlap_kernels.backward(*pairs, iof, grad1.numpy(), grad2.numpy())
         return grad1, grad2
-    for g, a, b in zip(grad.split(_PAIRS), i.split(_PAIRS), j.split(_PAIRS), strict=True):
+    for g, a, b in zip(torch.split(grad, _PAIRS), torch.split(i, _PAIRS), torch.split(j, _PAIRS), strict=True):
         of_first, of_second = overlap.gradients(g, one[a], two[b], iof)
         grad1.index_add_(0, a, of_first)
         grad2.index_add_(0, b, of_second)
@@ -85,7 +85,7 @@ def pairs_as_tensors(one: Tensor, two: Tensor, least: float, iof: bool) -> tuple
     for i, j in candidate_pairs(hulls1, hulls2):
         most = upper_bound(hulls1[i], hulls2[j], one[i, overlap.AREA], two[j, overlap.AREA], iof)
         possible = ~(most <= least)
-        for a, b in zip(i[possible].split(_PAIRS), j[possible].split(_PAIRS), strict=True):
+        for a, b in zip(torch.split(i[possible], _PAIRS), torch.split(j[possible], _PAIRS), strict=True):
             value = overlap.overlaps(one[a], two[b], iof)
             above = ~(value <= least)
             found.append((a[above], b[above], value[above]))
@@ -104,7 +104,7 @@ def nms_as_tensors(boxes: Tensor, labels: Tensor, threshold: float) -> Tensor:
     for start in range(0, len(boxes), _BLOCK):
         block = torch.arange(start, min(start + _BLOCK, len(boxes)), device=boxes.device)
         free = torch.ones(len(block), dtype=torch.bool, device=boxes.device)
-        for old in kept.split(_BLOCK):
+        for old in torch.split(kept, _BLOCK):
             free[_overlapping(boxes, labels, old, block, threshold)[1]] = False
         block = block[free]
         better, worse = _overlapping(boxes, labels, block, block, threshold)
@@ -140,7 +140,7 @@ def _pairs_by_loop(one: Tensor, two: Tensor, least: float, iof: bool) -> tuple[T
 
     order = sweep(overlap.hulls(two))
     first, last = ranges(order, overlap.hulls(one))
-    arrays = [x.numpy() for x in (order.columns, order.odd, first, last)]
+    arrays = order.columns.numpy(), order.odd.numpy(), first.numpy(), last.numpy()
     room = max(_FOUND, len(two))
     i, j = torch.empty(2, room, dtype=torch.int64).unbind()
     value = torch.empty(room, dtype=torch.float64)

@@ -6,8 +6,8 @@ intersection is minus the sum, over A's four directed edges, of the integral of 
 are no special cases.
 
 The area changes only where its boundary moves: its derivative by a displacement of A is the integral of the outward
-speed over the parts of A's sides that lie inside B. With the length L of each such part and the distance m of its middle
-from the middle of the side, along the boundary, all five derivatives are sums of L and of L m; those of B by symmetry.
+speed over the parts of A's sides that lie inside B. With the length L of each such part and the distance m of its
+middle from the middle of the side, all five derivatives are sums of L and of L m; those of B by symmetry.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _by_displacement(first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
 
 
 def _side(start: Tensor, along: Tensor, length: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-    """Length (P,) of a side inside the box |x| <= W, |y| <= H, and that times the distance of its middle from the side's.
+    """Length (P,) of a side inside |x| <= W, |y| <= H, and that times the distance of its middle from the side's own.
 
     Args:
         start: (P, 2).

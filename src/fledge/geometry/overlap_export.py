@@ -1,7 +1,7 @@
 """Overlap of rotated boxes in the standard operators of an exported graph, in the dtype it is given.
 
 The method is that of ``fledge.geometry.overlap``. Nothing here depends on the data, so a graph holds for any number of
-boxes; side by side in float32 an overlap is off by less than 2e-6.
+boxes. In float32 an overlap is off by up to some 3e-6, where boxes coincide after half a turn.
 """
 
 from __future__ import annotations
@@ -48,11 +48,10 @@ def _edge(x0: Tensor, y0: Tensor, x1: Tensor, y1: Tensor, w: Tensor, h: Tensor) 
     dx, dy = torch.where(outside, torch.ones_like(x0), x1 - x0), y1 - y0
     ya, yb = y0 + (xa - x0) / dx * dy, y0 + (xb - x0) / dx * dy
     low, high = torch.minimum(ya, yb), torch.maximum(ya, yb)
-    # Each part of the segment, below, inside and above, is as long as the others of its rise leave it.
-    bottom = torch.minimum(torch.maximum(low, -h), h)
-    top = torch.minimum(torch.maximum(high, -h), h)
+    bottom, top = torch.minimum(torch.maximum(low, -h), h), torch.minimum(torch.maximum(high, -h), h)
     rise = high - low
     flat = rise <= 0
     rise = torch.where(flat, torch.ones_like(rise), rise)
-    mixed = ((top - bottom) * (top + bottom) / 2 + h * ((high - top) - (bottom - low))) / rise
+    beyond = (high - torch.maximum(low, h)).clamp(min=0) - (torch.minimum(high, -h) - low).clamp(min=0)
+    mixed = (top - bottom) / rise * ((top + bottom) / 2) + h * (beyond / rise)
     return torch.where(outside, torch.zeros_like(xa), (xb - xa) * torch.where(flat, bottom, mixed))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _MARGIN = 1 + 1e-9  # of upper bounds, against rounding
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def _compiled(function: Function) -> Function:
     """Compile without the interpreter lock; kept on disk where some folder for it can be written."""
     try:
-        return njit(function, nogil=True, cache=True)
+        return cast(Function, njit(function, nogil=True, cache=True))
     except RuntimeError:  # numba found no folder for its cache
-        return njit(function, nogil=True)
+        return cast(Function, njit(function, nogil=True))
 
 
 @_compiled
@@ -40,14 +41,8 @@ def table(boxes: Floats, cos: Floats, sin: Floats) -> Floats:
         odd = 0 * (boxes[k, 0] + boxes[k, 1] + boxes[k, 2] + boxes[k, 3] + boxes[k, 4])
         w, h = boxes[k, 2] + odd, boxes[k, 3] + odd
         w, h = (0.0 if w < 0 else w) / 2, (0.0 if h < 0 else h) / 2
-        T[k, 0], T[k, 1], T[k, 2], T[k, 3], T[k, 4], T[k, 5] = (
-            boxes[k, 0] + odd,
-            boxes[k, 1] + odd,
-            w,
-            h,
-            c + odd,
-            s + odd,
-        )
+        T[k, 0], T[k, 1], T[k, 2], T[k, 3] = boxes[k, 0] + odd, boxes[k, 1] + odd, w, h
+        T[k, 4], T[k, 5] = c + odd, s + odd
         T[k, 6], T[k, 7], T[k, 8] = 4 * w * h, abs(w * c) + abs(h * s), abs(w * s) + abs(h * c)
     return T
 
@@ -107,7 +102,8 @@ def _ratio(T1: Floats, a: int, T2: Floats, b: int, iof: bool) -> float:
         return 0.0
     inter = _intersection(T1, a, T2, b)
     whole = area1 if iof else area1 + area2 - inter
-    return min(max(inter / whole, 0.0), 1.0)
+    ratio: float = inter / whole
+    return min(max(ratio, 0.0), 1.0)
 
 
 @_compiled
@@ -120,7 +116,8 @@ def _can_exceed(T1: Floats, a: int, T2: Floats, b: int, least: float, iof: bool)
     height = min(T1[a, 1] + T1[a, 8], T2[b, 1] + T2[b, 8]) - max(T1[a, 1] - T1[a, 8], T2[b, 1] - T2[b, 8])
     most = min(max(width, 0.0) * max(height, 0.0), min(T1[a, 6], T2[b, 6]))
     whole = T1[a, 6] if iof else T1[a, 6] + T2[b, 6] - most
-    return most * _MARGIN > least * whole
+    possible: bool = most * _MARGIN > least * whole
+    return possible
 
 
 @_compiled

@@ -44,7 +44,7 @@ def sweep(hulls: Tensor) -> Sweep:
 
 
 def ranges(order: Sweep, hulls: Tensor) -> tuple[Tensor, Tensor]:
-    """Where in ``order.columns`` the hulls begin and end, (N,) each, that may overlap each hull (N, 4); all, for NaN."""
+    """Where in ``order.columns`` those that may overlap each hull (N, 4) begin and end, (N,) each; all, for a NaN."""
     begin, end = hulls[:, order.axis].contiguous(), hulls[:, order.axis + 2].contiguous()
     first, last = torch.searchsorted(order.reach, begin, right=True), torch.searchsorted(order.starts, end)
     bad = ~hulls.isfinite().all(dim=1)
