@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from fledge.assign.max_iou import MaxIoUAssigner
 from fledge.build import build_detector, build_train_step
+from fledge.geometry import operators
 from fledge.geometry.anchors import AnchorGrid
 from fledge.geometry.iou import rotated_iou, rotated_iou_pairs
+from fledge.geometry.nms import rotated_nms
 from fledge.recipe import make_recipe
 from fledge.types import Batch, Targets
 
@@ -39,6 +42,11 @@ def scattered(count: int, side: int, low: float, high: float) -> Tensor:
     u = torch.rand(count, 5, generator=torch.Generator().manual_seed(0))
     long = low * (high / low) ** u[:, 2]
     return torch.stack([u[:, 0] * side, u[:, 1] * side, long, long * (0.3 + 0.7 * u[:, 3]), u[:, 4] * 3 - 1.5], dim=1)
+
+
+def many() -> tuple[Tensor, Tensor]:
+    scores = torch.rand(100_000, generator=torch.Generator().manual_seed(0))
+    return scattered(100_000, 8192, 5, 50), scores
 
 
 def targets(boxes: Tensor, ignored: float = 0.0) -> Targets:
@@ -85,6 +93,18 @@ def compare() -> None:
     print(len(rotated_iou_pairs(many, few, 0.5)[0]))
 
 
+def suppress() -> None:
+    assert "numba" not in sys.modules, "imported before it is needed"
+    rotated_nms(scattered(9, 100, 5, 50), torch.rand(9), 0.5)  # compiles
+    boxes, scores = many()
+    table = operators.box_table(boxes)
+    labels = torch.zeros(100_000, dtype=torch.int64)
+    allow(256 * MIB)
+    print("scattered", len(rotated_nms(boxes, scores, 0.1)))
+    print("stacked", len(rotated_nms(scattered(1, 100, 5, 50).expand(100_000, 5), scores, 0.1)))
+    print("tensors", int(operators.nms_as_tensors(table, labels, 0.1).sum()))
+
+
 def test_the_limit_is_one() -> None:
     with fresh(greedy) as child:
         ended = child.end()
@@ -97,6 +117,16 @@ def test_a_training_step_with_5000_objects() -> None:
     with fresh(step) as child:
         ended = child.end(120)
     assert (ended.code, ended.last) == (0, "finite True"), ended.out
+
+
+def test_suppression_of_100_000_boxes() -> None:
+    """NMS of 100,000 boxes, scattered or all in one place, within 256 MiB."""
+    with fresh(suppress) as child:
+        ended = child.end(120)
+    assert ended.code == 0, ended.out
+    scattered, stacked, tensors = (int(line.split()[1]) for line in ended.out.splitlines())
+    assert scattered == len(rotated_nms(*many(), 0.1))
+    assert (stacked, tensors > 10_000) == (1, True)
 
 
 @pytest.mark.slow
