@@ -57,6 +57,7 @@ SECTIONS = {
     "images": "Images",
     "windows": "Objects cut by windows",
     "duplicates": "Duplicate images",
+    "geometry": "Rotated boxes",
     "losses": "Losses",
     "memory": "Memory",
     "weight_files": "Weights from strangers",
