@@ -30,7 +30,7 @@ class Protocol:
         honours_difficult: difficult objects count neither way; otherwise they are objects like others.
         pixel: added to width and height of horizontal boxes: 1 where coordinates name whole pixels.
         max_detections: of an image and class that are looked at, best score first; None for all.
-        ignored_iof: share of a detection inside an ignored region from which it does not count; None: the IoU threshold.
+        ignored_iof: share of a detection inside an ignored region from which it does not count; None: the threshold.
         unit: what an image is.
         source: whose rule it is, and what is known of it.
     """
