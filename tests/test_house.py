@@ -26,6 +26,7 @@ LAYERS = (
     ("runs",),
     ("training",),
     ("api", "quickstart", "diagnosis", "method_cards", "replay"),
+    ("study",),
     ("cli",),
     ("__main__",),
 )

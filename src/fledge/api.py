@@ -75,6 +75,7 @@ def evaluate(
     device: str = "auto",
     title: str = "evaluate",
     remap: Mapping[str, str] | None = None,
+    names: str | Path = "",
 ) -> Evaluation:
     """Average precision and cost of a trained detector on a labelled split.
 
@@ -86,6 +87,8 @@ def evaluate(
         device: where to compute.
         title: shown with the progress.
         remap: class names of the labels to read under another name; an empty one ignores their objects.
+        names: a text file with the names of the images to take, one a line; by default the recipe's ``eval_list``
+            where data and split are its own, too.
 
     Raises:
         UsageError: no protocol has this name.
@@ -93,7 +96,7 @@ def evaluate(
     """
     rules = protocol_named(protocol)
     predictor, recipe = load_predictor(Path(run), device)
-    case, found, dataset = _detected(predictor, recipe, data, split, title, remap=remap)
+    case, found, dataset = _detected(predictor, recipe, data, split, title, remap=remap, names=str(names))
     sizes = [_input_size(tuple(size), recipe) for size in dataset.sizes.tolist()]
     size = statistics.mode(sizes)
     chosen = [i for i, s in enumerate(sizes) if s == size]
@@ -131,10 +134,12 @@ def _detected(
     title: str,
     limit: int | None = None,
     remap: Mapping[str, str] | None = None,
+    names: str = "",
 ) -> tuple[Case, list[Detections], DetectionDataset]:
     """What is found on a split or an evenly spread part of it, with its labels and alone, and the images it is of."""
     folder = Path(data or recipe.eval_data or recipe.data)
-    dataset = open_split(recipe, folder, split or recipe.eval_split, predictor.classes, remap)
+    names = names or (recipe.eval_list if data is None and split is None else "")
+    dataset = open_split(recipe, folder, split or recipe.eval_split, predictor.classes, remap, names)
     if limit is not None and limit < len(dataset):
         dataset = dataset.subset(np.linspace(0, len(dataset) - 1, limit).round().astype(int).tolist())
     with joined(predictor.device):

@@ -27,7 +27,7 @@ from fledge.models.detectors.rotated_retinanet import (
 )
 from fledge.models.heads import RetinaHead
 from fledge.models.necks import FPN
-from fledge.recipe import KDRNetRecipe, Recipe
+from fledge.recipe import DistillRecipe, KDRNetRecipe, Recipe, fixed_weight
 
 # Name -> (timm model, arguments). The narrow ResNets are ours, for a CPU; three 3×3 convolutions replace the 7×7 stem,
 # which with its 64 channels would cost more than all the rest.
@@ -94,15 +94,17 @@ def build_train_step(recipe: Recipe, student: RotatedRetinaNet, teacher: nn.Modu
         return TrainStep(student, precision=recipe.precision)
     if teacher is None:
         raise UsageError("no teacher: recipe: set `teacher` to the folder of a finished run")
-    return TrainStep(student, teacher, DISTILLERS[recipe.method](recipe, student, teacher), recipe.precision)
+    distiller = DISTILLERS[recipe.method](recipe, student, teacher)
+    shuffled = isinstance(recipe, DistillRecipe) and recipe.teacher_control == "shuffled"
+    return TrainStep(student, teacher, distiller, recipe.precision, shuffled)
 
 
 def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
     return KDRNet(
         student.assign,
         len(student.classes),
-        cls_weight=recipe.kd_cls_weight,
-        box_weight=recipe.kd_box_weight,
+        cls_weight=fixed_weight(recipe.kd_cls_weight),
+        box_weight=fixed_weight(recipe.kd_box_weight),
         temperature=recipe.kd_temperature,
         box_temperature=recipe.kd_box_temperature,
         probability=recipe.kd_probability,

@@ -11,11 +11,20 @@ import json
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fledge.errors import UsageError
+
+AUTO = "auto:"
+# Of a distillation term: a number, or "auto:0.3": such that its gradient is 0.3 times the task's when training begins.
+Weight = Annotated[float, Field(ge=0)] | Annotated[str, Field(pattern=r"^auto:[0-9]*\.?[0-9]+$")]
+
+
+def fixed_weight(weight: float | str) -> float:
+    """The number of a weight; 1 for one that is yet to be fixed."""
+    return 1.0 if isinstance(weight, str) else weight
 
 
 class Recipe(BaseModel):
@@ -29,6 +38,8 @@ class Recipe(BaseModel):
     eval_data: str = ""  # where eval_split lies, if not in `data` (whole images beside a folder of tiles)
     train_split: str = "train"
     eval_split: str = "val"
+    train_list: str = ""  # text file with the names of the images to train on, one a line; none: all of train_split
+    eval_list: str = ""  # likewise of eval_split
     skip_bad_labels: bool = False  # leave bad label lines out, and say how many, instead of stopping
     allow_unlabelled: bool = False  # an image without a label file has no objects, instead of being an error
     bands: tuple[int, ...] = ()  # bands of the images to read, counted from 1; none: grey or RGB as it is
@@ -58,6 +69,7 @@ class Recipe(BaseModel):
     box_weight: float = Field(5.5, ge=0)
     weights: str = ""  # of the backbone: a timm name, or a file (safetensors, or .pth with tensors only)
     reset_head: bool = False  # starting from a run with other classes: a fresh class layer
+    inherit: str = ""  # run folder whose neck and head tensors of the same name and shape are the start
     frozen_stages: int = Field(0, ge=0, le=5)
     freeze_norm: bool = False
     # training
@@ -107,20 +119,30 @@ class DistillRecipe(Recipe):
     """Settings of a run that has a teacher; each method's recipe is a subclass with a ``method`` of its own."""
 
     teacher: str = ""  # folder of a finished run
+    teacher_control: Literal["", "random", "shuffled"] = ""  # fresh weights, or another image than the student's
+    balance_every: int = Field(200, ge=0)  # steps between measurements of the terms' gradients; 0: none
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {}
 
 
 class KDRNetRecipe(DistillRecipe):
     """Settings of a KD-RNet run: those of the student, and the two distillation terms."""
 
     method: Literal["kd_rnet"] = "kd_rnet"  # type: ignore[assignment]
-    kd_cls_weight: float = Field(1.0, ge=0)
-    kd_box_weight: float = Field(1.0, ge=0)
+    kd_cls_weight: Weight = 1.0
+    kd_box_weight: Weight = 1.0
     kd_temperature: float = Field(8.0, gt=0)
     kd_box_temperature: float = Field(10.0, gt=0)
     kd_probability: Literal["softmax", "sigmoid"] = "softmax"
     kd_direction: Literal["student_teacher", "teacher_student"] = "student_teacher"
     kd_squared_temperature: bool = False  # multiply the class term by the square of its temperature
     kd_anchors: Literal["valid", "positive"] = "valid"  # class distillation on all counted anchors, or positives only
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_cls": "kd_cls_weight", "kd_box": "kd_box_weight"}
 
 
 def for_classes(recipe: Recipe, count: int) -> Recipe:

@@ -15,6 +15,8 @@ from fledge.inference.predictor import Predictor
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.recipe import DistillRecipe, Recipe, make_recipe
 
+_OTHER_SEED = 1_000_003  # from the seed of a teacher to that of its double with random weights
+
 
 def load_detector(path: Path) -> tuple[RotatedRetinaNet, Recipe, dict[str, Any]]:
     """The detector of a run folder or checkpoint, its recipe, and its checkpoint's ``meta``."""
@@ -68,6 +70,8 @@ def load_teacher(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet | N
     if not recipe.teacher:
         raise UsageError("no teacher: recipe: set `teacher` to the folder of a finished run, or give --teacher")
     teacher, theirs, _ = load_detector(Path(recipe.teacher))
+    if recipe.teacher_control == "random":
+        teacher = build_detector(theirs.model_copy(update={"seed": theirs.seed + _OTHER_SEED}), teacher.classes)
     if teacher.classes != tuple(classes):
         raise DataError(
             f"classes differ: {recipe.teacher}: the teacher knows {', '.join(teacher.classes)}, the data have "
@@ -91,9 +95,10 @@ def open_split(
     split: str,
     classes: Sequence[str] | None = None,
     remap: Mapping[str, str] | None = None,
+    names: str = "",
 ) -> DetectionDataset:
-    """A split, read as a recipe says."""
-    return open_dataset(
+    """A split, read as a recipe says; ``names``, a text file, picks some of its images."""
+    dataset = open_dataset(
         Path(data),
         split,
         classes,
@@ -102,3 +107,24 @@ def open_split(
         remap=remap,
         pixels=pixel_rule(recipe),
     )
+    return _picked(dataset, Path(names)) if names else dataset
+
+
+def _picked(dataset: DetectionDataset, file: Path) -> DetectionDataset:
+    """The images whose names, with or without a suffix, are in a text file, one a line."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"no list of images: {file}: {error}: give a text file with one name a line") from error
+    rows = {name: i for i, name in enumerate(dataset.ids)} | {p.name: i for i, p in enumerate(dataset.paths)}
+    chosen: dict[int, None] = {}
+    for number, name in enumerate((line.strip() for line in lines), start=1):
+        if name and name not in rows:
+            raise DataError(
+                f"{file}:{number}: no image {name!r} in {dataset.split!r} of {dataset.root}: correct the list"
+            )
+        if name:
+            chosen[rows[name]] = None
+    if not chosen:
+        raise DataError(f"no images: {file}: the list is empty: write one name a line")
+    return dataset.subset(sorted(chosen))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -19,7 +20,8 @@ from fledge.data.labels import DetectionDataset, without_duplicates
 from fledge.data.raster import measure_range
 from fledge.data.sampling import TrainLoader
 from fledge.data.transforms import Augment
-from fledge.distributed import joined, rank, wait_for_all, world_size
+from fledge.distributed import joined, mean_over_processes, rank, wait_for_all, world_size
+from fledge.engine.balance import gradient_ratios
 from fledge.engine.checkpoint import environment, newest_checkpoint, space_warning
 from fledge.engine.loop import Run
 from fledge.engine.loop import train as run_loop
@@ -29,11 +31,19 @@ from fledge.engine.run_folder import claimed
 from fledge.engine.train_step import TrainStep
 from fledge.errors import UsageError
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
-from fledge.models.weights import Loaded, file_sha256, load_backbone_weights, load_detector_weights
-from fledge.recipe import Recipe, for_classes, load_recipe, make_recipe, write_recipe
+from fledge.models.weights import (
+    Loaded,
+    file_sha256,
+    inherit_head,
+    load_backbone_weights,
+    load_detector_weights,
+)
+from fledge.recipe import AUTO, DistillRecipe, Recipe, for_classes, load_recipe, make_recipe, write_recipe
 from fledge.runs import load_detector, load_teacher, open_split
 
 RecipeLike = Recipe | str | Path
+
+_MEASURED = 4  # steps on whose batches a weight like "auto:0.3" rests
 
 
 def train(
@@ -69,7 +79,9 @@ def train(
 
 def _train(settings: Recipe, folder: Path, device: torch.device, title: str, allow_changes: Collection[str]) -> None:
     """``train`` in one of the processes that do it together."""
-    dataset, dropped = without_duplicates(open_split(settings, settings.data, settings.train_split))
+    dataset, dropped = without_duplicates(
+        open_split(settings, settings.data, settings.train_split, names=settings.train_list)
+    )
     for note in dataset.notes:
         say(f"note: {note}")
     if dropped:
@@ -81,7 +93,9 @@ def _train(settings: Recipe, folder: Path, device: torch.device, title: str, all
     settings, dataset = _with_range(settings, dataset)
     student = build_detector(settings, dataset.classes)
     start = _load_weights(student, settings)
-    step = build_train_step(settings, student, load_teacher(settings, dataset.classes))
+    teacher = load_teacher(settings, dataset.classes)
+    settings = _with_weights(settings, student, teacher, dataset, device)
+    step = build_train_step(settings, student, teacher)
     optimizer = make_optimizer(
         step, settings.optimizer, settings.lr, settings.weight_decay, settings.momentum, settings.backbone_lr
     )
@@ -202,8 +216,39 @@ def _with_range(recipe: Recipe, dataset: DetectionDataset) -> tuple[Recipe, Dete
     return recipe, replace(dataset, pixels=pixel_rule(recipe))
 
 
+def _with_weights(
+    recipe: Recipe,
+    student: RotatedRetinaNet,
+    teacher: RotatedRetinaNet | None,
+    dataset: DetectionDataset,
+    device: torch.device,
+) -> Recipe:
+    """The recipe with numbers for weights like "auto:0.3": the share over the ratio of gradients at the start."""
+    fields = recipe.weight_fields() if isinstance(recipe, DistillRecipe) else {}
+    wanted = {term: getattr(recipe, field) for term, field in fields.items()}
+    wanted = {term: float(w.removeprefix(AUTO)) for term, w in wanted.items() if isinstance(w, str)}
+    if not wanted:
+        return recipe
+    step = build_train_step(recipe, student, teacher).to(device).train()
+    batches = training_batches(recipe, dataset, 0, _MEASURED)
+    ratios = [gradient_ratios(step, batch.to(device)) for batch in batches]
+    fixed: dict[str, float] = {}
+    for term, share in wanted.items():
+        mean = float(mean_over_processes(torch.tensor(statistics.mean(r[term] for r in ratios), device=device)))
+        if not 0 < mean < math.inf:
+            raise UsageError(
+                f"no weight: {fields[term]}: the gradient of {term} is {mean} times the task's: set a number"
+            )
+        fixed[fields[term]] = float(f"{share / mean:.3g}")
+        say(f"note: {fields[term]} is now {fixed[fields[term]]:g}: its gradient is then {share:g} times the task's")
+    return recipe.model_copy(update=fixed)
+
+
 def _load_weights(student: RotatedRetinaNet, recipe: Recipe) -> Loaded | None:
-    """Start from the weights a recipe names: of a backbone, or of the whole detector of a run."""
+    """Start from the weights a recipe names: of a backbone, or of the whole detector of a run; or inherit its head."""
+    if recipe.inherit:
+        source, _, _ = load_detector(Path(recipe.inherit))
+        say(str(inherit_head(student, source, recipe.inherit)))
     if not recipe.weights:
         return None
     path = Path(recipe.weights)
@@ -249,6 +294,7 @@ def _run(recipe: Recipe, dataset: DetectionDataset, folder: Path, title: str, st
         parts=recipe.accumulate,
         ema_decay=recipe.ema_decay,
         skip_bad_steps=recipe.skip_bad_steps,
+        balance_every=recipe.balance_every if isinstance(recipe, DistillRecipe) else 0,
     )
 
 

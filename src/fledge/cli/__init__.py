@@ -17,6 +17,7 @@ import typer
 
 import fledge
 from fledge.cli.check import check
+from fledge.cli.compare import compare
 from fledge.cli.convert import convert
 from fledge.cli.detect import detect
 from fledge.cli.distill import distill
@@ -25,6 +26,8 @@ from fledge.cli.evaluate import evaluate
 from fledge.cli.methods import methods
 from fledge.cli.quickstart import quickstart
 from fledge.cli.replay import replay
+from fledge.cli.study import study
+from fledge.cli.subset import subset
 from fledge.cli.tile import tile
 from fledge.cli.train import train
 from fledge.errors import FledgeError
@@ -38,7 +41,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, distill, evaluate, detect, tile, convert, check, replay, methods, doctor):
+COMMANDS = (
+    quickstart,
+    train,
+    distill,
+    evaluate,
+    study,
+    compare,
+    detect,
+    tile,
+    convert,
+    check,
+    subset,
+    replay,
+    methods,
+    doctor,
+)
+for command in COMMANDS:
     app.command()(command)
 
 

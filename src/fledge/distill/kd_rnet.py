@@ -130,6 +130,7 @@ class KDRNet(nn.Module):
         self.temperature, self.box_temperature = temperature, box_temperature
         self.probability, self.direction = probability, direction
         self.cls_scale = temperature**2 if squared_temperature else 1.0
+        self.weights = {"kd_cls": cls_weight, "kd_box": box_weight}
         self.anchors = anchors
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from fledge.distributed import check_in, largest, rank, wait_for_all, whole_step, wrap
+from fledge.engine.balance import gradient_ratios, out_of_balance, raw_terms
 from fledge.engine.black_box import BlackBox, joined_batch, write_black_box
 from fledge.engine.checkpoint import newest_checkpoint
 from fledge.engine.metric_log import MetricLog
@@ -56,6 +57,7 @@ class Run:
         parts: batches a step is computed in; their gradients are averaged.
         ema_decay: of the averaged weights that are evaluated; 0 keeps none.
         skip_bad_steps: how many steps with a number that is not finite are left out before the run stops.
+        balance_every: steps between measurements of the distillation terms' gradients; 0: none.
     """
 
     folder: Path
@@ -68,6 +70,7 @@ class Run:
     parts: int = 1
     ema_decay: float = 0.0
     skip_bad_steps: int = 0
+    balance_every: int = 0
 
 
 def train(step: TrainStep, optimizer: optim.Optimizer, batches: Batches, run: Run, device: torch.device) -> Path:
@@ -102,6 +105,7 @@ def train(step: TrainStep, optimizer: optim.Optimizer, batches: Batches, run: Ru
             for group in optimizer.param_groups:
                 group["lr"] = run.schedule(state.done) * group.get("lr_factor", 1.0)
             parts = [batch.to(device) for batch in islice(feed, run.parts)]
+            balance = _balance(step, parts[0], run, state.done)
             terms, culprit = _backward(parallel, state, parts)
             state.scaler.unscale_(optimizer)
             norm = nn.utils.clip_grad_norm_(step.parameters(), run.clip_norm)
@@ -126,7 +130,9 @@ def train(step: TrainStep, optimizer: optim.Optimizer, batches: Batches, run: Ru
                 means = state.window.means()
                 note = f"loss {means['loss']:.3f}"
                 if lines is not None:
-                    lines.write(state.done, {**means, "lr": run.schedule(state.done - 1)})
+                    lines.write(state.done, {**means, **raw_terms(step, means), "lr": run.schedule(state.done - 1)})
+            if balance and lines is not None:
+                lines.write(state.done, {f"ratio/{name}": value for name, value in balance.items()})
             advance(state.done, note)
             if state.done % run.save_every == 0 or state.done == total or stop:
                 saved = _save(state, folder, run.meta)
@@ -138,6 +144,16 @@ def train(step: TrainStep, optimizer: optim.Optimizer, batches: Batches, run: Ru
     if saved is None:
         raise UsageError(f"nothing to train: {run.folder}: the run has no steps: raise epochs")
     return saved
+
+
+def _balance(step: TrainStep, batch: Batch, run: Run, done: int) -> dict[str, float]:
+    """Now and then, how large the distillation terms' gradients are beside the task's."""
+    if step.distiller is None or not run.balance_every or done % run.balance_every:
+        return {}
+    ratios = gradient_ratios(step, batch)
+    for line in out_of_balance(ratios):
+        say(f"warning: step {done}: {line}")
+    return ratios
 
 
 def _backward(parallel: nn.Module, state: TrainState, parts: Sequence[Batch]) -> tuple[dict[str, Tensor], Batch | None]:

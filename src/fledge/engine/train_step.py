@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from fledge.errors import UsageError
 from fledge.types import Batch, Outputs
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -25,6 +27,7 @@ class TrainStep(nn.Module):
         teacher: a trained detector, or None.
         distiller: turns the outputs of both into named terms; given exactly when a teacher is.
         precision: of the networks' forward and backward; weights stay in float32.
+        shuffled: a control: the teacher sees another image of the batch than the student.
     """
 
     _teacher: nn.Module | None
@@ -35,11 +38,12 @@ class TrainStep(nn.Module):
         teacher: nn.Module | None = None,
         distiller: nn.Module | None = None,
         precision: Precision = "fp32",
+        shuffled: bool = False,
     ) -> None:
         super().__init__()
         if (teacher is None) != (distiller is None):
             raise ValueError("a teacher and a distiller come together: give both or neither")
-        self.student, self.distiller, self.precision = student, distiller, precision
+        self.student, self.distiller, self.precision, self.shuffled = student, distiller, precision, shuffled
         object.__setattr__(self, "_teacher", teacher.eval().requires_grad_(False) if teacher is not None else None)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -47,11 +51,27 @@ class TrainStep(nn.Module):
         outputs = self._outputs(self.student, batch)
         with torch.autocast(batch.images.device.type, enabled=False):
             terms: dict[str, Tensor] = self.student.loss(outputs, batch)  # type: ignore[operator]
-            if self.distiller is not None and self._teacher is not None:
-                with torch.no_grad():
-                    lesson = self._outputs(self._teacher, batch)
-                terms = {**terms, **self.distiller(outputs, lesson, batch)}
+            return {**terms, **self.lessons(outputs, batch)}
+
+    def lessons(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """The distiller's terms for the student's outputs; none without a distiller."""
+        if self.distiller is None or self._teacher is None:
+            return {}
+        with torch.no_grad():
+            lesson = self._outputs(self._teacher, self._shown(batch))
+        terms: dict[str, Tensor] = self.distiller(outputs, lesson, batch)
         return terms
+
+    def _shown(self, batch: Batch) -> Batch:
+        """What the teacher sees."""
+        if not self.shuffled:
+            return batch
+        if len(batch.images) < 2:
+            raise UsageError(
+                'a batch of one image: teacher_control = "shuffled": there is no other image for the teacher to see: '
+                "raise batch_size, or lower accumulate"
+            )
+        return replace(batch, images=batch.images.roll(1, dims=0))
 
     def _outputs(self, detector: nn.Module, batch: Batch) -> Outputs:
         if self.precision == "fp32":

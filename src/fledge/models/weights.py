@@ -109,6 +109,28 @@ def load_detector_weights(
     return Loaded(source, sha256, _weights(given), (), tuple(sorted(dropped)))
 
 
+def inherit_head(detector: nn.Module, start: nn.Module, source: str) -> Loaded:
+    """Start neck and head from those of another detector, tensor by tensor where name and shape are the same.
+
+    Args:
+        detector: the one that will learn.
+        start: a trained one; both with the same classes in the same order.
+        source: where it came from.
+
+    Raises:
+        DataError: the classes differ, or no tensor fits.
+    """
+    if tuple(detector.classes) != tuple(start.classes):  # type: ignore[arg-type]
+        raise DataError(f"classes differ: {source}: its head is for others: inherit from a run on the same classes")
+    own, given = detector.state_dict(), dict(start.state_dict())
+    parts = {k: v for k, v in given.items() if k.startswith(("neck.", "head."))}
+    fits = {k: v for k, v in parts.items() if k in own and own[k].shape == v.shape}
+    if not fits:
+        raise DataError(f"nothing to inherit: {source}: no tensor of its neck and head has the shape of the student's")
+    detector.load_state_dict({**own, **fits})
+    return Loaded(source, "", _weights(fits), (), tuple(sorted(set(parts) - set(fits))))
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Named tensors of a safetensors file or, in a process of its own, of a PyTorch file; wrappers' prefixes removed.
 

@@ -73,7 +73,7 @@ def summarise(results: Sequence[float]) -> Summary:
     return Summary(len(values), mean, float(values.std(ddof=1)) if len(values) > 1 else math.nan)
 
 
-def compare(arm: Sequence[float], reference: Sequence[float]) -> Comparison:
+def compare(arm: Sequence[float] | Floats, reference: Sequence[float] | Floats) -> Comparison:
     """Compare paired results: the same seeds in the same order.
 
     Raises:
@@ -151,7 +151,7 @@ def can_be_found(n: int, comparisons: int) -> bool:
 
 
 def power(mean: float, sd: float, n: int) -> float:
-    """Chance that a two-sided paired t-test at 5 % finds differences of this mean and sd with n pairs; NaN for n < 2."""
+    """Chance that a two-sided paired t-test at 5 % finds n differences of this mean and sd; NaN for n < 2."""
     if n < 2:
         return math.nan
     if sd == 0:

@@ -1,0 +1,74 @@
+"""How large distillation terms are beside the task: their raw values, and their gradients on the student's neck."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fledge.engine.train_step import TrainStep
+from fledge.types import Batch
+
+# Below the first a term teaches next to nothing, above the second the labels do.
+RATIOS = (0.02, 5.0)
+
+
+def gradient_ratios(step: TrainStep, batch: Batch) -> dict[str, float]:
+    """Norm of each weighted term's gradient over that of the task's loss, on the maps of the student's neck.
+
+    The student is run once more, in float32; no weight, gradient or statistic changes. Infinite where the task has no
+    gradient, NaN where neither has.
+    """
+    with _buffers_kept(step), torch.enable_grad(), torch.autocast(batch.images.device.type, enabled=False):
+        outputs = step.student(batch.images)
+        maps = [x for name, x in outputs.features.items() if name.startswith("p")]
+        task = torch.stack(list(step.student.loss(outputs, batch).values())).sum()  # type: ignore[operator]
+        lessons = step.lessons(outputs, batch)
+        norms = {name: _norm(term, maps) for name, term in lessons.items()}
+        reference = _norm(task, maps)
+    return {name: _ratio(norm, reference) for name, norm in norms.items()}
+
+
+def out_of_balance(ratios: Mapping[str, float]) -> list[str]:
+    """A line for each ratio outside 0.02 ... 5."""
+    low, high = RATIOS
+    return [
+        f"the gradient of {name} is {ratio:.3g} times the task's, outside {low:g} to {high:g}: "
+        f'{"raise" if ratio < low else "lower"} its weight, or set it to "auto:0.3"'
+        for name, ratio in ratios.items()
+        if not low <= ratio <= high
+    ]
+
+
+def raw_terms(step: TrainStep, terms: Mapping[str, float]) -> dict[str, float]:
+    """The distillation terms before their weights, under ``raw/<term>``; one with the weight 0 is left out."""
+    weights: Mapping[str, float] = getattr(step.distiller, "weights", {})
+    return {f"raw/{name}": terms[name] / w for name, w in weights.items() if w and name in terms}
+
+
+def _norm(term: Tensor, maps: list[Tensor]) -> float:
+    if not term.requires_grad:
+        return 0.0
+    gradients = torch.autograd.grad(term, maps, retain_graph=True, allow_unused=True)
+    squares = [g.double().square().sum() for g in gradients if g is not None]
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+
+
+def _ratio(norm: float, reference: float) -> float:
+    if reference == 0:
+        return math.inf if norm > 0 else math.nan
+    return norm / reference
+
+
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Put statistics such as those of batch norms back at the end."""
+    kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, before in kept:
+            buffer.copy_(before)
