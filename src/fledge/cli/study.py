@@ -11,6 +11,10 @@ import typer
 def study(
     file: Annotated[Path, typer.Argument(help="The study: a TOML file.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for runs and report; default runs/<file>.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Dataset folder; replaces the recipes' `data`.")] = None,
+    teacher_weights: Annotated[
+        Path | None, typer.Option("--teacher-weights", help="Starting weights of the teacher's backbone.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes at once; default: as many as cores.")
     ] = None,
@@ -28,10 +32,10 @@ def study(
 
         fledge study study.toml
 
-        fledge study study.toml --out runs/study --workers 2
+        fledge study study.toml --data mydata --out runs/study --workers 2
     """
     from fledge.study.study import study as run
 
     folder = out or Path("runs") / file.stem
-    found = run(file, folder, workers, device, ray)
+    found = run(file, folder, workers, device, ray, data, teacher_weights)
     print("\n".join([*found.verdicts, *(f"note: {note}" for note in found.notes), f"report: {folder / 'report.html'}"]))

@@ -49,4 +49,4 @@ def subset(
         members = groups_by_pattern(names, group) if group else dict.fromkeys(names, "all")
     chosen = nested_blocks(members, fraction, leave_out or [])
     write_bytes(out, "".join(f"{name}\n" for name in chosen).encode())
-    print(f"{len(chosen)} of {len(names)} images of {len(set(members.values()))} groups: {out}")
+    print(f"{len(chosen)} of {len(names)} images of {len({members[n] for n in chosen})} groups: {out}")

@@ -132,7 +132,14 @@ def _headline(result: Page, found: Findings) -> None:
         stats.append(Stat(f"teacher, {primary}", _number(found.teacher["reported"][primary]), "one run", "teacher"))
     for name, arm in found.arms.items():
         summary = arm.summary(primary)
-        stats.append(Stat(f"{name}, {primary}", _spread(summary), f"{summary.n} seeds", tones[name]))
+        stats.append(
+            Stat(
+                f"{name}, {primary}",
+                _number(summary.mean),
+                f"± {_number(summary.sd)} over {summary.n} seeds",
+                tones[name],
+            )
+        )
     result.stats(stats)
 
 

@@ -159,10 +159,15 @@ class Declared(BaseModel):
     teacher: Recipe | None
 
 
-def load_study(path: str | Path) -> Declared:
+def load_study(path: str | Path, data: str | Path | None = None, teacher_weights: str | Path | None = None) -> Declared:
     """Read a study and the recipes it names.
 
     Paths in it (recipes, data, lists, runs) are relative to its own folder.
+
+    Args:
+        path: its TOML file.
+        data: dataset folder instead of the one in its recipes; not part of the hash.
+        teacher_weights: starting weights of the teacher; not part of the hash, but of the teacher's identity.
 
     Raises:
         UsageError: a file is missing or wrong; all problems are named.
@@ -188,7 +193,15 @@ def load_study(path: str | Path) -> Declared:
     )
     parts = [text, *(r.model_dump_json().encode() for r in (base, teacher) if r), *(_content(folder, p) for p in lists)]
     digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
-    return Declared(study=study, folder=folder, sha256=digest, base=base, teacher=teacher)
+    here = {"data": str(Path(data).resolve())} if data else {}
+    start = {"weights": str(Path(teacher_weights).resolve())} if teacher_weights else {}
+    return Declared(
+        study=study,
+        folder=folder,
+        sha256=digest,
+        base=base.model_copy(update=here),
+        teacher=teacher.model_copy(update={**here, **start}) if teacher else None,
+    )
 
 
 def points(*grids: Grid) -> list[Settings]:

@@ -62,7 +62,13 @@ class Findings:
 
 
 def study(
-    path: str | Path, out: str | Path, workers: int | None = None, device: str = "", ray: str | None = None
+    path: str | Path,
+    out: str | Path,
+    workers: int | None = None,
+    device: str = "",
+    ray: str | None = None,
+    data: str | Path | None = None,
+    teacher_weights: str | Path | None = None,
 ) -> Findings:
     """Run what is left of a study, compare, and write ``report.html``, ``study.json``, ``runs.csv`` and ``report.md``.
 
@@ -75,6 +81,8 @@ def study(
         workers: processes at once; None takes as many as there are cores.
         device: replaces the recipes' one.
         ray: address of a Ray cluster, "auto" or "local"; None runs processes here.
+        data: dataset folder instead of the recipes' one.
+        teacher_weights: starting weights of the teacher's backbone.
 
     Raises:
         UsageError: the study is wrong.
@@ -82,7 +90,7 @@ def study(
     """
     from fledge.study.report import write_all
 
-    declared = load_study(path)
+    declared = load_study(path, data, teacher_weights)
     plan, runner = Plan(declared, device), Runner(Path(out), workers, ray)
     notes = foreseen(declared.study)
     for note in notes:

@@ -30,7 +30,7 @@ def groups_by_pattern(names: Sequence[str], pattern: str) -> dict[str, str]:
 
 
 def nested_blocks(groups: Mapping[str, str], fraction: float, leave_out: Sequence[str] = ()) -> list[str]:
-    """A fraction of the images of each group: the first ones by name, which in a video is one stretch of it.
+    """A fraction of the images of each group: the first ones by the number their name ends with, one stretch of a video.
 
     Subsets of smaller fractions lie within those of larger ones. Neighbouring frames are nearly the same image, so a
     stretch says what a random tenth of the frames would only pretend: how much is learnt from few scenes.
@@ -41,7 +41,7 @@ def nested_blocks(groups: Mapping[str, str], fraction: float, leave_out: Sequenc
         leave_out: groups of which none is taken, such as those held out for tuning.
 
     Returns:
-        Image names, sorted by group and name.
+        Image names, sorted by group and by that number.
 
     Raises:
         UsageError: the fraction is none, a group to leave out is unknown, or nothing is left.
@@ -55,11 +55,17 @@ def nested_blocks(groups: Mapping[str, str], fraction: float, leave_out: Sequenc
         )
     chosen: list[str] = []
     for group in sorted(set(groups.values()) - set(leave_out)):
-        members = sorted(name for name, own in groups.items() if own == group)
+        members = sorted((name for name, own in groups.items() if own == group), key=_place)
         chosen += members[: max(1, round(fraction * len(members)))]
     if not chosen:
         raise UsageError("nothing is left: every group is left out: leave out fewer")
     return chosen
+
+
+def _place(name: str) -> tuple[int, str]:
+    """By the number at the end of a name, as of a frame, then by name."""
+    number = re.search(r"[0-9]+$", name)
+    return (int(number[0]) if number else 0), name
 
 
 def read_groups(file: Path, names: Sequence[str]) -> dict[str, str]:

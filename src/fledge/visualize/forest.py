@@ -11,7 +11,7 @@ from fledge.visualize.markup import Markup, escape, number, text_width
 from fledge.visualize.palette import Tone
 
 _ROW = 26.0
-_TOP = 8.0
+_TOP = 26.0  # below the title
 
 
 @dataclass(frozen=True)
