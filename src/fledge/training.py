@@ -43,7 +43,7 @@ from fledge.runs import load_detector, load_teacher, open_split
 
 RecipeLike = Recipe | str | Path
 
-_MEASURED = 4  # steps on whose batches a weight like "auto:0.3" rests
+_MEASURED = 8  # steps on whose batches a weight like "auto:0.3" rests
 
 
 def train(
@@ -230,11 +230,10 @@ def _with_weights(
     if not wanted:
         return recipe
     step = build_train_step(recipe, student, teacher).to(device).train()
-    batches = training_batches(recipe, dataset, 0, _MEASURED)
-    ratios = [gradient_ratios(step, batch.to(device)) for batch in batches]
+    ratios = gradient_ratios(step, (b.to(device) for b in training_batches(recipe, dataset, 0, _MEASURED)))
     fixed: dict[str, float] = {}
     for term, share in wanted.items():
-        mean = float(mean_over_processes(torch.tensor(statistics.mean(r[term] for r in ratios), device=device)))
+        mean = float(mean_over_processes(torch.tensor(ratios[term], device=device)))
         if not 0 < mean < math.inf:
             raise UsageError(
                 f"no weight: {fields[term]}: the gradient of {term} is {mean} times the task's: set a number"

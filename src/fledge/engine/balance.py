@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -16,20 +16,21 @@ from fledge.types import Batch
 RATIOS = (0.02, 5.0)
 
 
-def gradient_ratios(step: TrainStep, batch: Batch) -> dict[str, float]:
+def gradient_ratios(step: TrainStep, batches: Iterable[Batch]) -> dict[str, float]:
     """Norm of each weighted term's gradient over that of the task's loss, on the maps of the student's neck.
 
-    The student is run once more, in float32; no weight, gradient or statistic changes. Infinite where the task has no
-    gradient, NaN where neither has.
+    Over several batches the norms are added up first, so that one without an object, whose task is nothing, does not
+    count for more than the others. The student is run once more, in float32; no weight, gradient or statistic changes.
+    Infinite where the task has no gradient, NaN where neither has.
     """
-    with _buffers_kept(step), torch.enable_grad(), torch.autocast(batch.images.device.type, enabled=False):
-        outputs = step.student(batch.images)
-        maps = [x for name, x in outputs.features.items() if name.startswith("p")]
-        task = torch.stack(list(step.student.loss(outputs, batch).values())).sum()  # type: ignore[operator]
-        lessons = step.lessons(outputs, batch)
-        norms = {name: _norm(term, maps) for name, term in lessons.items()}
-        reference = _norm(task, maps)
-    return {name: _ratio(norm, reference) for name, norm in norms.items()}
+    totals: dict[str, float] = {}
+    task = 0.0
+    for batch in batches:
+        reference, norms = _norms(step, batch)
+        task += reference
+        for name, norm in norms.items():
+            totals[name] = totals.get(name, 0.0) + norm
+    return {name: _ratio(norm, task) for name, norm in totals.items()}
 
 
 def out_of_balance(ratios: Mapping[str, float]) -> list[str]:
@@ -47,6 +48,15 @@ def raw_terms(step: TrainStep, terms: Mapping[str, float]) -> dict[str, float]:
     """The distillation terms before their weights, under ``raw/<term>``; one with the weight 0 is left out."""
     weights: Mapping[str, float] = getattr(step.distiller, "weights", {})
     return {f"raw/{name}": terms[name] / w for name, w in weights.items() if w and name in terms}
+
+
+def _norms(step: TrainStep, batch: Batch) -> tuple[float, dict[str, float]]:
+    """Norms of the gradients of the task's loss and of each distillation term."""
+    with _buffers_kept(step), torch.enable_grad(), torch.autocast(batch.images.device.type, enabled=False):
+        outputs = step.student(batch.images)
+        maps = [x for name, x in outputs.features.items() if name.startswith("p")]
+        task = torch.stack(list(step.student.loss(outputs, batch).values())).sum()  # type: ignore[operator]
+        return _norm(task, maps), {name: _norm(term, maps) for name, term in step.lessons(outputs, batch).items()}
 
 
 def _norm(term: Tensor, maps: list[Tensor]) -> float:

@@ -150,7 +150,7 @@ def _balance(step: TrainStep, batch: Batch, run: Run, done: int) -> dict[str, fl
     """Now and then, how large the distillation terms' gradients are beside the task's."""
     if step.distiller is None or not run.balance_every or done % run.balance_every:
         return {}
-    ratios = gradient_ratios(step, batch)
+    ratios = gradient_ratios(step, [batch])
     for line in out_of_balance(ratios):
         say(f"warning: step {done}: {line}")
     return ratios

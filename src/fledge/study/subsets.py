@@ -30,7 +30,7 @@ def groups_by_pattern(names: Sequence[str], pattern: str) -> dict[str, str]:
 
 
 def nested_blocks(groups: Mapping[str, str], fraction: float, leave_out: Sequence[str] = ()) -> list[str]:
-    """A fraction of the images of each group: the first ones by the number their name ends with, one stretch of a video.
+    """A fraction of each group: its first images by the number their name ends with, which is one stretch of a video.
 
     Subsets of smaller fractions lie within those of larger ones. Neighbouring frames are nearly the same image, so a
     stretch says what a random tenth of the frames would only pretend: how much is learnt from few scenes.

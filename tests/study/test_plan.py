@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fledge.errors import UsageError
+from fledge.recipe import DistillRecipe, KDRNetRecipe
+from fledge.study.jobs import Job
+from fledge.study.plan import Plan
+from fledge.study.spec import load_study
+
+from .made import write_study
+
+CONTROLS = "".join(
+    f"[arms.{name}]\ncontrol = '{control}'\nof = '{of}'\n{more}\n"
+    for name, control, of, more in (
+        ("random", "random_teacher", "kd", ""),
+        ("shuffled", "shuffled_pairing", "kd", "seeds = [7, 8, 9]"),
+        ("itself", "self_distillation", "kd", ""),
+        ("longer", "longer", "none", "factor = 3"),
+        ("inherit", "inherit", "none", ""),
+    )
+)
+CHOSEN = {"none": {"lr": 0.002}, "kd": {"lr": 0.004}}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return Plan(load_study(write_study(tmp_path, arms=CONTROLS, schedule="step", milestones=[1])), device="cpu")
+
+
+def reports(plan: Plan) -> dict[str, list[Job]]:
+    return plan.reports(plan.teachers()[0], CHOSEN)
+
+
+def test_teacher(plan: Plan) -> None:
+    (job,) = plan.teachers()
+    assert (job.recipe.epochs, job.recipe.seed, job.recipe.eval_split, job.teacher) == (3, 0, "tune", None)
+
+
+def test_tuning(plan: Plan) -> None:
+    jobs = plan.tuning(plan.teachers()[0])
+    assert jobs.keys() == {"none", "kd"}
+    assert [job.recipe.lr for job in jobs["none"]] == [0.001, 0.002, 0.004]
+    assert {job.recipe.seed for job in jobs["kd"]} == {0}
+    assert {job.recipe.eval_split for job in jobs["kd"]} == {"tune"}
+    assert all(job.teacher == plan.teachers()[0] for job in jobs["kd"])
+    assert all(job.teacher is None for job in jobs["none"])
+
+
+def test_arms(plan: Plan) -> None:
+    jobs = reports(plan)
+    assert [job.recipe.seed for job in jobs["none"]] == [100, 101]
+    assert [job.recipe.seed for job in jobs["shuffled"]] == [7, 8, 9]
+    assert {job.recipe.eval_split for jobs in jobs.values() for job in jobs} == {"val"}
+    assert {name: jobs[name][0].recipe.lr for name in jobs} == {
+        "none": 0.002, "kd": 0.004, "random": 0.004, "shuffled": 0.004, "itself": 0.004, "longer": 0.002, "inherit": 0.002,
+    }  # fmt: skip
+
+
+def test_controls(plan: Plan) -> None:
+    jobs = {name: rows[0] for name, rows in reports(plan).items()}
+    teacher = plan.teachers()[0]
+    for name, control in (("kd", ""), ("random", "random"), ("shuffled", "shuffled"), ("itself", "")):
+        recipe = jobs[name].recipe
+        assert isinstance(recipe, KDRNetRecipe)
+        assert recipe.teacher_control == control
+    assert jobs["kd"].teacher == jobs["shuffled"].teacher == jobs["random"].teacher == teacher
+    own = jobs["itself"].teacher
+    assert own is not None
+    assert (own.recipe.method, own.recipe.seed, own.recipe.epochs, own.recipe.lr) == ("none", 0, 1, 0.004)
+    assert (jobs["longer"].recipe.epochs, jobs["longer"].recipe.milestones) == (3, (3,))
+    assert not isinstance(jobs["inherit"].recipe, DistillRecipe)
+    assert jobs["inherit"].recipe.inherit
+    assert jobs["inherit"].teacher == teacher
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ("control = 'shuffled_pairing'\nof = 'none'", "none has no teacher"),
+        ("control = 'longer'\nof = 'kd'", "kd has a teacher"),
+        ("set = { lr = -1 }", "lr"),
+        ("set = { lrr = 1 }", "did you mean 'lr'"),
+    ],
+)
+def test_mistakes_show_before_anything_runs(tmp_path: Path, arm: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Plan(load_study(write_study(tmp_path, arms=f"[arms.x]\n{arm}\n")))
+
+
+def test_a_run_as_teacher(tmp_path: Path) -> None:
+    file = write_study(tmp_path)
+    file.write_text(file.read_text().replace('recipe = "student.toml"\nset = { epochs = 3 }', 'run = "runs/t"'))
+    plan = Plan(load_study(file))
+    assert plan.teachers() == []
+    job = plan.reports(None, CHOSEN)["kd"][0]
+    assert isinstance(job.recipe, DistillRecipe)
+    assert (job.recipe.teacher, job.teacher) == (str(tmp_path / "runs/t"), None)
