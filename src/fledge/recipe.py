@@ -69,7 +69,7 @@ class Recipe(BaseModel):
     box_weight: float = Field(5.5, ge=0)
     weights: str = ""  # of the backbone: a timm name, or a file (safetensors, or .pth with tensors only)
     reset_head: bool = False  # starting from a run with other classes: a fresh class layer
-    inherit: str = ""  # run folder whose neck and head tensors of the same name and shape are the start
+    inherit: str = ""  # run folder whose layers of neck and head are the start where they have the same shape
     frozen_stages: int = Field(0, ge=0, le=5)
     freeze_norm: bool = False
     # training

@@ -110,7 +110,7 @@ def load_detector_weights(
 
 
 def inherit_head(detector: nn.Module, start: nn.Module, source: str) -> Loaded:
-    """Start neck and head from those of another detector, tensor by tensor where name and shape are the same.
+    """Start neck and head from those of another detector, layer by layer where all names and shapes are the same.
 
     Args:
         detector: the one that will learn.
@@ -118,15 +118,16 @@ def inherit_head(detector: nn.Module, start: nn.Module, source: str) -> Loaded:
         source: where it came from.
 
     Raises:
-        DataError: the classes differ, or no tensor fits.
+        DataError: the classes differ, or no layer fits.
     """
     if tuple(detector.classes) != tuple(start.classes):  # type: ignore[arg-type]
         raise DataError(f"classes differ: {source}: its head is for others: inherit from a run on the same classes")
     own, given = detector.state_dict(), dict(start.state_dict())
     parts = {k: v for k, v in given.items() if k.startswith(("neck.", "head."))}
-    fits = {k: v for k, v in parts.items() if k in own and own[k].shape == v.shape}
+    misfits = {k.rpartition(".")[0] for k, v in parts.items() if k not in own or own[k].shape != v.shape}
+    fits = {k: v for k, v in parts.items() if k.rpartition(".")[0] not in misfits}
     if not fits:
-        raise DataError(f"nothing to inherit: {source}: no tensor of its neck and head has the shape of the student's")
+        raise DataError(f"nothing to inherit: {source}: no layer of its neck and head has the shape of the student's")
     detector.load_state_dict({**own, **fits})
     return Loaded(source, "", _weights(fits), (), tuple(sorted(set(parts) - set(fits))))
 

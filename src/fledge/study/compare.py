@@ -9,7 +9,7 @@ from typing import Any
 
 from fledge import api
 from fledge.errors import UsageError
-from fledge.recipe import Recipe, load_recipe
+from fledge.recipe import DistillRecipe, Recipe, load_recipe
 from fledge.study.jobs import figures_record
 from fledge.study.results import arm_of, differences, verdict
 from fledge.study.spec import Arm, Declared, Measure, Study
@@ -50,8 +50,9 @@ def compare_runs(
         raise UsageError(
             f"compare: only {', '.join(arms)}: name two arms, as in plain=runs/a plain=runs/b kd=runs/c kd=runs/d"
         )
+    notes = [AFTERWARDS]
     for name, members in arms.items():
-        _check_alike(name, [recipes[run] for run in members])
+        notes += _check_alike(name, [recipes[run] for run in members])
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
     labels = set()
     for name, members in arms.items():
@@ -79,7 +80,7 @@ def compare_runs(
         teacher=None,
         differences=pairs,
         verdicts=[verdict(d, None) for d in pairs if d.declared and d.measure == primary],
-        notes=[AFTERWARDS],
+        notes=notes,
         objects=dict(zip(whole["classes"], whole["objects"], strict=True)),
         records=[record for rows in records.values() for record in rows],
         curves={name: curve for name, members in arms.items() if (curve := learning_curve(members[0]))},
@@ -88,16 +89,23 @@ def compare_runs(
     return findings
 
 
-def _check_alike(name: str, recipes: Sequence[Recipe]) -> None:
-    plain = [
-        {k: v for k, v in r.model_dump().items() if k not in ("seed", "teacher", "workers", "device")} for r in recipes
-    ]
+def _check_alike(name: str, recipes: Sequence[Recipe]) -> list[str]:
+    """Notes on what may differ within an arm: weights that were set from gradients at each run's start."""
+    free = {"seed", "teacher", "workers", "device"}
+    weights = {field for r in recipes if isinstance(r, DistillRecipe) for field in r.weight_fields().values()}
+    plain = [r.model_dump(exclude=free | weights) for r in recipes]
     other = next((r for r in plain if r != plain[0]), None)
     if other is not None:
         keys = sorted(k for k in {*plain[0], *other} if plain[0].get(k) != other.get(k))
         raise UsageError(f"compare: the runs of {name} differ in {', '.join(keys)}: they may differ in their seed only")
     if len({r.seed for r in recipes}) < len(recipes):
         raise UsageError(f"compare: two runs of {name} have the same seed: name each seed once")
+    values = {field: [getattr(r, field) for r in recipes] for field in sorted(weights)}
+    return [
+        f"{name}: {field} differs between the runs: {', '.join(f'{v:g}' for v in own)}"
+        for field, own in values.items()
+        if len(set(own)) > 1
+    ]
 
 
 def _declared(arms: dict[str, list[Path]], recipes: dict[Path, Recipe], primary: Measure, labels: str) -> Declared:
