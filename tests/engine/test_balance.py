@@ -47,7 +47,7 @@ def by_hand(step: TrainStep, batch: Batch, term: str) -> tuple[float, float]:
         for x in maps:
             x.retain_grad()
         own: dict[str, Tensor] = step.student.loss(outputs, batch)  # type: ignore[operator]
-        torch.autograd.backward(sum(own.values()) if task else step.lessons(outputs, batch)[term])
+        torch.autograd.backward(torch.stack(list(own.values())).sum() if task else step.lessons(outputs, batch)[term])
         norms.append(math.sqrt(sum(float(x.grad.double().square().sum()) for x in maps if x.grad is not None)))
     return norms[0], norms[1]
 
