@@ -12,6 +12,7 @@ from torch import nn
 from fledge.assign.max_iou import MaxIoUAssigner
 from fledge.data.raster import PixelRule
 from fledge.distill.kd_rnet import KDRNet
+from fledge.distill.pkd import PKD
 from fledge.engine.train_step import TrainStep
 from fledge.errors import UsageError
 from fledge.geometry.anchors import AnchorGrid
@@ -27,7 +28,7 @@ from fledge.models.detectors.rotated_retinanet import (
 )
 from fledge.models.heads import RetinaHead
 from fledge.models.necks import FPN
-from fledge.recipe import DistillRecipe, KDRNetRecipe, Recipe, fixed_weight
+from fledge.recipe import DistillRecipe, KDRNetRecipe, PKDRecipe, Recipe, fixed_weight
 
 # Name -> (timm model, arguments). The narrow ResNets are ours, for a CPU; three 3×3 convolutions replace the 7×7 stem,
 # which with its 64 channels would cost more than all the rest.
@@ -114,8 +115,13 @@ def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module
     )
 
 
+def _pkd(recipe: PKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    widths: list[Any] = [detector.neck.channels for detector in (student, teacher)]
+    return PKD(*widths, fixed_weight(recipe.pkd_weight))
+
+
 # A method's name in recipes -> its distiller for a student and a teacher.
-DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, nn.Module], nn.Module]] = {"kd_rnet": _kd_rnet}
+DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {"kd_rnet": _kd_rnet, "pkd": _pkd}
 
 
 def pick_device(name: str) -> torch.device:

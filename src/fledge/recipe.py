@@ -145,6 +145,17 @@ class KDRNetRecipe(DistillRecipe):
         return {"kd_cls": "kd_cls_weight", "kd_box": "kd_box_weight"}
 
 
+class PKDRecipe(DistillRecipe):
+    """Settings of a PKD run: those of the student, and the weight of the feature term."""
+
+    method: Literal["pkd"] = "pkd"  # type: ignore[assignment]
+    pkd_weight: Weight = 10.0
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_pkd": "pkd_weight"}
+
+
 def for_classes(recipe: Recipe, count: int) -> Recipe:
     """The recipe, with KD-RNet in its sigmoid form if there is one class: the softmax form would be zero."""
     if isinstance(recipe, KDRNetRecipe) and count == 1:
@@ -152,7 +163,7 @@ def for_classes(recipe: Recipe, count: int) -> Recipe:
     return recipe
 
 
-METHODS: dict[str, type[Recipe]] = {"none": Recipe, "kd_rnet": KDRNetRecipe}
+METHODS: dict[str, type[Recipe]] = {"none": Recipe, "kd_rnet": KDRNetRecipe, "pkd": PKDRecipe}
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -11,7 +11,7 @@ from fledge.build import build_detector, build_train_step
 from fledge.engine.train_step import TrainStep
 from fledge.errors import UsageError
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
-from fledge.recipe import make_recipe
+from fledge.recipe import DistillRecipe, make_recipe
 from fledge.types import Batch, Targets
 
 CLASSES = ("plane", "ship", "tank")
@@ -20,7 +20,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "kd_rnet_positive": {"method": "kd_rnet", "kd_anchors": "positive", "kd_squared_temperature": True},
     "kd_rnet_sigmoid": {"method": "kd_rnet", "kd_probability": "sigmoid", "kd_temperature": 1.0},
     "kd_rnet_forward": {"method": "kd_rnet", "kd_direction": "teacher_student"},
+    "pkd": {"method": "pkd"},
 }
+ON_ANCHORS = [name for name in METHODS if name.startswith("kd_rnet")]  # compare anchor with anchor
 TINY = {"backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "image_size": 64, "overlap": 0}
 
 
@@ -110,18 +112,23 @@ def test_the_teacher_is_left_alone(method: str) -> None:
 
 def test_zero_weights_keep_the_terms(method: str) -> None:
     """Parallel training needs every term in every step."""
-    step = train_step(method, detector(0), detector(1), kd_cls_weight=0.0, kd_box_weight=0.0).train()
+    recipe = make_recipe({**TINY, **METHODS[method]}, "test")
+    assert isinstance(recipe, DistillRecipe)
+    fields = recipe.weight_fields()
+    step = train_step(method, detector(0), detector(1), **dict.fromkeys(fields.values(), 0.0)).train()
     terms = step(make_batch(OBJECTS))
-    assert [float(v.detach()) for k, v in terms.items() if k.startswith("kd_")] == [0, 0]
+    assert {k: float(v.detach()) for k, v in terms.items() if k.startswith("kd_")} == dict.fromkeys(fields, 0.0)
     assert all(v.requires_grad for v in terms.values())
 
 
+@pytest.mark.parametrize("method", ON_ANCHORS)
 def test_another_grid_is_refused(method: str) -> None:
     four = build_detector(make_recipe({**TINY, "seed": 1}, "test"), [*CLASSES, "car"])
     with pytest.raises(ValueError, match=r"student \[\(1, 9, 3, 8, 8\).*teacher \[\(1, 9, 4, 8, 8\)"):
         train_step(method, detector(0), four)(make_batch(OBJECTS))
 
 
+@pytest.mark.parametrize("method", ON_ANCHORS)
 def test_the_assignment_is_made_once(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     student, calls = detector(0), 0
     assigner = student.assigner
