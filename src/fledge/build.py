@@ -116,8 +116,9 @@ def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module
 
 
 def _pkd(recipe: PKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
-    widths: list[Any] = [detector.neck.channels for detector in (student, teacher)]
-    return PKD(*widths, fixed_weight(recipe.pkd_weight))
+    own: Any = student.neck.channels
+    other: Any = teacher.neck.channels
+    return PKD(own, other, fixed_weight(recipe.pkd_weight))
 
 
 # A method's name in recipes -> its distiller for a student and a teacher.
