@@ -12,6 +12,7 @@ import rasterio
 import rasterio.warp
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
@@ -20,8 +21,8 @@ from fledge.data.stored_bands import ALONE, DRIVERS
 from fledge.errors import DataError
 
 # The ways in which GeoJSON files name a reference system; anything else could be the name of a file or an address.
-_NAMED = re.compile(r"(?:urn:ogc:def:crs:)?EPSG:[\d.]*:?(\d{4,6})", re.IGNORECASE | re.ASCII)
-_LONGITUDE_FIRST = re.compile(r"(?:urn:ogc:def:crs:)?OGC:[\d.]*:?CRS84", re.IGNORECASE | re.ASCII)
+_NAMED = re.compile(r"(?:urn:ogc:def:crs:)?EPSG:(?:[\d.]*:)?(\d{4,6})", re.IGNORECASE | re.ASCII)
+_LONGITUDE_FIRST = re.compile(r"(?:urn:ogc:def:crs:)?OGC:(?:[\d.]*:)?CRS84", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -38,24 +39,24 @@ class Georeference:
     transform: Affine
 
     def pixels(self, points: NDArray[np.float64], crs: CRS) -> NDArray[np.float64]:
-        """Points (N, 2) of a reference system, x or longitude first, as pixels; not finite where there is no such.
-
-        Raises:
-            DataError: nobody knows how to get from that reference system to the raster's.
-        """
-        x, y = points[:, 0], points[:, 1]
-        if crs != self.crs and len(points):
-            try:
-                x, y = map(np.asarray, rasterio.warp.transform(crs, self.crs, x, y))
-            except (RasterioError, CRSError) as error:
-                raise DataError(
-                    f"no way from {crs} to {self.crs}: {error}: give the labels in the image's own"
-                ) from error
+        """Points (N, 2) of a reference system, x or longitude first, as pixels; not finite where there is no such."""
+        x, y = (points if crs == self.crs else _moved(points, crs, self.crs)).T
         inverse = ~self.transform
         with np.errstate(invalid="ignore", over="ignore"):
             return np.stack(
                 [inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f], axis=1
             )
+
+
+def _moved(points: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[np.float64]:
+    """Points (N, 2) in another reference system; NaN where the projection has no answer, such as beyond a pole."""
+    try:
+        return np.stack(rasterio.warp.transform(source, target, points[:, 0], points[:, 1]), axis=1)
+    except CPLE_BaseError:  # one bad point spoils all of them
+        if len(points) == 1:
+            return np.full((1, 2), np.nan)
+        half = len(points) // 2
+        return np.concatenate([_moved(part, source, target) for part in (points[:half], points[half:])])
 
 
 def read_georeference(path: Path) -> Georeference:
