@@ -21,7 +21,7 @@ def test_every_object_is_in_one_size_and_one_aspect() -> None:
         the = random_case(seed)
         whole = score(the, DOTA).objects
         for by in ("size", "aspect"):
-            parts = breakdown(the, DOTA, by)  # type: ignore[arg-type]
+            parts = breakdown(the, DOTA, by)
             assert (np.sum([m.objects for m in parts.values()], axis=0) == whole).all()
     assert (list(breakdown(the, DOTA)), list(breakdown(the, DOTA, "aspect"))) == (list(SIZES), list(ASPECTS))
 
@@ -73,7 +73,7 @@ def test_outside_the_scope_nothing_is_false() -> None:
         the = random_case(seed)
         whole = match(the, DOTA).outcome
         for by in ("size", "aspect"):
-            for part in breakdown(the, DOTA, by).values():  # type: ignore[arg-type]
+            for part in breakdown(the, DOTA, by).values():
                 assert part.ranking is not None
                 assert (part.ranking.outcome == 1).sum() <= (whole == 1).sum()
                 assert (part.ranking.outcome == 0).sum() <= (whole == 0).sum()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tests.evaluation.oracle import case
@@ -44,13 +45,13 @@ def box(x: float, y: float, w: float, h: float) -> list[list[float]]:
     return [[x, y], [x + w, y], [x + w, y + h], [x, y + h]]
 
 
-def official(the: Case, area: tuple[float, float] = (0, 1e10), most: int = 100) -> np.ndarray:
+def official(the: Case, area: tuple[float, float] = (0, 1e10), most: int = 100) -> NDArray[np.float64]:
     """AP (K, T) by pycocotools through its own entry points."""
     frame = {
         "images": [{"id": i, "file_name": n} for i, n in enumerate(the.images)],
         "categories": [{"id": k, "name": n} for k, n in enumerate(the.classes)],
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for g in range(len(the.objects)):
         crowd = int(the.objects.ignore[g])
         for label in range(len(the.classes)) if crowd else [int(the.objects.label[g])]:
@@ -70,10 +71,10 @@ def official(the: Case, area: tuple[float, float] = (0, 1e10), most: int = 100) 
         run.evaluate()
         run.accumulate()
     precision = run.eval["precision"][:, :, :, 0, 0]
-    return np.where(precision < 0, np.nan, precision).mean(axis=1).T
+    return np.asarray(np.where(precision < 0, np.nan, precision).mean(axis=1).T)
 
 
-def xywh(quad: np.ndarray) -> list[float]:
+def xywh(quad: NDArray[np.float64]) -> list[float]:
     low, high = quad.min(axis=0), quad.max(axis=0)
     return [float(v) for v in (*low, *(high - low))]
 

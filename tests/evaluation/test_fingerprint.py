@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def test_the_label_of_an_ignored_region_means_nothing() -> None:
 @pytest.mark.parametrize("name", ["image", "label", "quads", "difficult", "ignore", "images", "classes"])
 def test_every_part_of_the_labels_counts(the: Case, name: str) -> None:
     if name in ("images", "classes"):
-        other = replace(the, **{name: (*getattr(the, name)[:-1], "another")})
+        change: dict[str, Any] = {name: (*getattr(the, name)[:-1], "another")}
+        other = replace(the, **change)
     else:
         values = getattr(the.objects, name).copy()
         first = np.flatnonzero(~the.objects.ignore)[0]

@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tests.evaluation.oracle import case, overlap, slow_ap
 
 from fledge.errors import UsageError
 from fledge.evaluation.average_precision import score
 from fledge.evaluation.case import Case
 from fledge.evaluation.matching import match
-from fledge.evaluation.protocols import PROTOCOLS, Protocol, protocol_named
+from fledge.evaluation.protocols import PROTOCOLS, IouKind, Protocol, protocol_named
 
 Quad = Sequence[Sequence[float]]
 DOTA = PROTOCOLS["dota"]
@@ -54,7 +56,7 @@ def score_of(rng: np.random.Generator) -> float:
     return round(float(rng.random()), int(rng.choice([1, 6])))
 
 
-def random_quad(rng: np.random.Generator) -> np.ndarray:
+def random_quad(rng: np.random.Generator) -> NDArray[np.float64]:
     """A rotated rectangle, a dart, a bow-tie or any four points."""
     centre, kind = rng.uniform(0, 40, 2), rng.random()
     if kind > 0.95:
@@ -67,7 +69,7 @@ def random_quad(rng: np.random.Generator) -> np.ndarray:
         points = points[[0, 2, 1, 3]]
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     quad = points @ turn + centre
-    return quad[:: rng.choice([-1, 1])]
+    return np.asarray(quad[:: rng.choice([-1, 1])])
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -109,14 +111,14 @@ found_on_lattice = st.lists(
 @pytest.mark.parametrize("name", ["dota", "dota_task2", "voc07", "coco", "coco_oriented", "dior_r"])
 @given(objects=objects_on_lattice, found=found_on_lattice)
 @settings(max_examples=60)
-def test_ties_of_overlap_score_and_threshold(name: str, objects: list, found: list) -> None:
+def test_ties_of_overlap_score_and_threshold(name: str, objects: list[Any], found: list[Any]) -> None:
     # Whole numbers: an IoU of exactly one half is exactly that, and equal overlaps are equal.
     protocol = replace(PROTOCOLS[name], library="", thresholds=(0.25, 0.5), iou=_straight(PROTOCOLS[name]))
     the = case(objects, found, 2, 2)
     np.testing.assert_allclose(score(the, protocol).ap, slow_ap(the, protocol), rtol=0, atol=1e-12)
 
 
-def _straight(protocol: Protocol) -> str:
+def _straight(protocol: Protocol) -> IouKind:
     """Rectangles found around points are turned, and no longer whole numbers: here the quads are the rectangles."""
     return "quad" if protocol.iou == "box" else protocol.iou
 
@@ -125,10 +127,7 @@ def _straight(protocol: Protocol) -> str:
 def test_the_order_of_images_and_objects_does_not_matter(seed: int) -> None:
     the, rng = random_case(seed), np.random.default_rng(seed)
     rows = rng.permutation(len(the.objects))
-    moved = replace(
-        the.objects,
-        **{f: getattr(the.objects, f)[rows] for f in ("image", "label", "quads", "boxes", "difficult", "ignore")},
-    )
+    moved = replace(the.objects, **{f.name: getattr(the.objects, f.name)[rows] for f in fields(the.objects)})
     # But for duplicates of which one is difficult: there the first one counts.
     keys = {tuple(q.ravel()) for q in the.objects.quads}
     if len(keys) == len(the.objects):
@@ -213,19 +212,17 @@ def test_nothing_at_all() -> None:
 
 
 def test_numbers_that_are_not_finite_match_nothing() -> None:
-    square, broken = rectangle(0, 0, 10, 10), [[0, 0], [10, math.nan], [10, 10], [0, math.inf]]
+    square: Quad = rectangle(0, 0, 10, 10)
+    broken: Quad = [[0, 0], [10, math.nan], [10, 10], [0, math.inf]]
     the = case([(0, 0, square, ""), (0, 0, broken, "")], [(0, 0, 0.9, broken), (0, 0, 0.8, square)], 1, 1)
     for name in ("dota", "coco_oriented"):
         assert match(the, PROTOCOLS[name]).outcome[0].tolist() == [0, 1]
 
 
 def test_curves_hold_every_detection_that_counts() -> None:
-    objects = [(0, 0, rectangle(0, 0, 10, 10), ""), (0, 0, rectangle(20, 0, 10, 10), "difficult")]
-    found = [
-        (0, 0, 0.9, rectangle(20, 0, 10, 10)),
-        (0, 0, 0.8, rectangle(50, 0, 9, 9)),
-        (0, 0, 0.7, rectangle(0, 0, 10, 10)),
-    ]
+    first, second, third = (rectangle(x, 0, 10, 10) for x in (0, 20, 50))
+    objects = [(0, 0, first, ""), (0, 0, second, "difficult")]
+    found = [(0, 0, 0.9, second), (0, 0, 0.8, third), (0, 0, 0.7, first)]
     curve = score(case(objects, found, 1, 1), DOTA).curve("c0", 0.5)
     assert curve.scores.tolist() == [0.8, 0.7]
     assert curve.recall.tolist() == [0, 1]
