@@ -24,6 +24,7 @@ LAYERS = (
     ("engine", "inference", "export"),
     ("recipe", "build"),
     ("runs",),
+    ("validation",),
     ("training",),
     ("api", "quickstart", "diagnosis", "method_cards", "dataset_cards", "replay"),
     ("cli",),
