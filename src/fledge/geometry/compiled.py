@@ -11,12 +11,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """The function, compiled at its first call; dividing by zero gives an infinity or NaN as in NumPy.
+    """The function, compiled at its first call, without the interpreter's lock; 1 / 0 is infinite as in NumPy.
 
     The compiled form lies in ``__pycache__`` or the user's cache folder, and is made anew when the function's own file
     changes, not when that of a function it calls does: then remove it.
     """
     try:
-        return cast(F, njit(cache=True, error_model="numpy")(function))
+        return cast(F, njit(cache=True, nogil=True, error_model="numpy")(function))
     except RuntimeError:  # neither folder can be written
-        return cast(F, njit(error_model="numpy")(function))
+        return cast(F, njit(nogil=True, error_model="numpy")(function))
