@@ -94,8 +94,8 @@ def test_evaluate(run: Path) -> None:
     assert result.cost.parameters == sum(
         p.numel() for p in build_detector(load_recipe(run / "recipe.toml"), result.metrics.classes).parameters()
     )
-    other = api.evaluate(run, split="train", interpolation="voc07", device="cpu")
-    assert (other.metrics.images, other.metrics.interpolation) == (8, "voc07")
+    other = api.evaluate(run, split="train", protocol="hrsc_07", device="cpu")
+    assert (other.metrics.images, other.metrics.protocol.name) == (8, "hrsc_07")
 
 
 def test_detect_files_arrays_and_checkpoints_agree(run: Path, data: Path) -> None:

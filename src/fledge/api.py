@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from fledge.data.labels import DetectionDataset
 from fledge.data.transforms import fit_to
 from fledge.distributed import gathered, joined, rank, world_size
 from fledge.engine.progress import progress
-from fledge.evaluation.average_precision import COCO_THRESHOLDS, Interpolation, Metrics
-from fledge.evaluation.average_precision import evaluate as average_precision
+from fledge.evaluation.average_precision import Metrics, score
+from fledge.evaluation.case import Case, case_of
 from fledge.evaluation.cost import Cost, measure_cost
+from fledge.evaluation.fingerprint import labels_sha256
+from fledge.evaluation.protocols import protocol_named
 from fledge.inference.predictor import Predictor, Source
 from fledge.recipe import Recipe
 from fledge.runs import load_predictor, open_split
@@ -35,16 +38,21 @@ class Evaluation:
     """What ``evaluate`` found.
 
     Attributes:
-        metrics: average precisions.
+        metrics: average precisions, and the protocol they are by.
         cost: parameters, FLOPs and time of the detector, on up to 20 images of the most common input size.
         detections: one per image of the split, in its order.
         dataset: the split.
+        case: labels and detections as the protocol compared them.
+        about: how the detections were suppressed (``nms``) and which labels these are (``labels_sha256``), as plain
+            values.
     """
 
     metrics: Metrics
     cost: Cost
     detections: list[Detections]
     dataset: DetectionDataset
+    case: Case
+    about: dict[str, Any]
 
 
 def load(run: str | Path, device: str = "auto") -> Predictor:
@@ -63,7 +71,7 @@ def evaluate(
     run: str | Path,
     data: str | Path | None = None,
     split: str | None = None,
-    interpolation: Interpolation = "area",
+    protocol: str = "box_area",
     device: str = "auto",
     title: str = "evaluate",
     remap: Mapping[str, str] | None = None,
@@ -74,26 +82,32 @@ def evaluate(
         run: run folder or checkpoint.
         data: dataset folder; by default the recipe's ``eval_data``, or else the one the run was trained on.
         split: its split; by default the recipe's ``eval_split``.
-        interpolation: ``area`` or ``voc07``.
+        protocol: its name, see ``fledge.evaluation.protocols``.
         device: where to compute.
         title: shown with the progress.
         remap: class names of the labels to read under another name; an empty one ignores their objects.
+
+    Raises:
+        UsageError: no protocol has this name.
+        DataError: the checkpoint or the data cannot be used.
     """
+    rules = protocol_named(protocol)
     predictor, recipe = load_predictor(Path(run), device)
-    metrics, found, dataset = _score(predictor, recipe, data, split, interpolation, title, remap=remap)
+    case, found, dataset = _detected(predictor, recipe, data, split, title, remap=remap)
     sizes = [_input_size(tuple(size), recipe) for size in dataset.sizes.tolist()]
     size = statistics.mode(sizes)
     chosen = [i for i, s in enumerate(sizes) if s == size]
     samples = [_input(dataset, i, size, recipe) for i in chosen[:: max(1, len(chosen) // 20)][:20]]
     cost = measure_cost(predictor.module, size, images=samples)
-    return Evaluation(metrics, cost, found, dataset)
+    about = {"nms": _suppression(recipe), "labels_sha256": labels_sha256(case)}
+    return Evaluation(score(case, rules), cost, found, dataset, case, about)
 
 
 def precision(
     run: str | Path,
     data: str | Path | None = None,
     split: str | None = None,
-    interpolation: Interpolation = "area",
+    protocol: str = "box_area",
     device: str = "auto",
     title: str = "evaluate",
     limit: int | None = None,
@@ -101,24 +115,24 @@ def precision(
     """Average precision alone: the arguments of ``evaluate``, and ``limit``.
 
     Args:
-        run, data, split, interpolation, device, title: see ``evaluate``.
+        run, data, split, protocol, device, title: see ``evaluate``.
         limit: take at most this many images, spread evenly over the split.
     """
+    rules = protocol_named(protocol)
     predictor, recipe = load_predictor(Path(run), device)
-    return _score(predictor, recipe, data, split, interpolation, title, limit)[0]
+    return score(_detected(predictor, recipe, data, split, title, limit)[0], rules)
 
 
-def _score(
+def _detected(
     predictor: Predictor,
     recipe: Recipe,
     data: str | Path | None,
     split: str | None,
-    interpolation: Interpolation,
     title: str,
     limit: int | None = None,
     remap: Mapping[str, str] | None = None,
-) -> tuple[Metrics, list[Detections], DetectionDataset]:
-    """Average precisions on a split or an evenly spread part of it, the detections, and the images they are of."""
+) -> tuple[Case, list[Detections], DetectionDataset]:
+    """What is found on a split or an evenly spread part of it, with its labels and alone, and the images it is of."""
     folder = Path(data or recipe.eval_data or recipe.data)
     dataset = open_split(recipe, folder, split or recipe.eval_split, predictor.classes, remap)
     if limit is not None and limit < len(dataset):
@@ -126,8 +140,12 @@ def _score(
     with joined(predictor.device):
         found = _detect_together(predictor, dataset.paths, recipe.score_threshold, title)
     truth = [dataset.targets(i) for i in range(len(dataset))]
-    metrics = average_precision(found, truth, predictor.classes, COCO_THRESHOLDS, interpolation)
-    return metrics, found, dataset
+    return case_of(found, truth, predictor.classes), found, dataset
+
+
+def _suppression(recipe: Recipe) -> dict[str, float | int]:
+    """What was dropped before anything was compared."""
+    return {"score_threshold": recipe.score_threshold, "iou": recipe.nms_iou, "max_detections": recipe.max_detections}
 
 
 def _detect_together(

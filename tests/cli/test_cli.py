@@ -133,11 +133,11 @@ def test_train_evaluate_detect_distil(main: Any, place: Path) -> None:
     assert code == 0
     assert f"fledge evaluate {run}" in out
 
-    code, out, _ = main("evaluate", run, "--out", place / "r.json", "--ap", "voc07", "--device", "cpu")
+    code, out, _ = main("evaluate", run, "--out", place / "r.json", "--protocol", "hrsc_07", "--device", "cpu")
     assert code == 0
-    assert "voc07" in out
+    assert "11 points (VOC07)" in out
     record = json.loads((place / "r.json").read_text())
-    assert (record["images"], record["protocol"]["interpolation"]) == (2, "voc07")
+    assert (record["images"], record["protocol"]["name"]) == (2, "hrsc_07")
 
     images = data / "val" / "images"
     for form, files in (("geojson", 2), ("dota", len(record["classes"])), ("coco", 1)):

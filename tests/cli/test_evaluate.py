@@ -50,7 +50,7 @@ def call(*arguments: object) -> str:
 def test_one_split_is_a_flat_record(run: Path, tmp_path: Path) -> None:
     out = call(run, "--out", tmp_path / "one.json")
     record = json.loads((tmp_path / "one.json").read_text())
-    assert {*FIGURES, "classes", "images", "protocol", "cost"} == set(record)
+    assert {*FIGURES, "classes", "images", "protocol", "nms", "labels_sha256", "cost"} == set(record)
     assert record["images"] == 4  # of eval_data, not of the folder trained on
     assert "minus" not in out
 
@@ -80,6 +80,32 @@ def test_the_single_records_are_those_of_single_evaluations(run: Path) -> None:
 def test_a_limit_takes_images_spread_over_the_split(run: Path) -> None:
     assert api.precision(run, split="train", device="cpu", limit=2).images == 2
     assert api.precision(run, split="train", device="cpu", limit=9).images == 5
+
+
+def test_the_rules_stand_beside_the_figures(run: Path, tmp_path: Path) -> None:
+    out = " ".join(call(run, "--protocol", "dior_r", "--out", tmp_path / "r.json").split())
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert (record["protocol"]["name"], record["protocol"]["thresholds"]) == ("dior_r", [0.5, 0.75])
+    assert "AP50:95" not in record
+    assert record["nms"] == {"score_threshold": 0.01, "iou": 0.1, "max_detections": 30}
+    assert "AP50:95" not in out
+    for words in (
+        "protocol: dior_r (DIOR-R); AP: 11 points (VOC07); exact IoU of the smallest rotated rectangles, to be reached",
+        "scores from 0.01, NMS at IoU 0.1, at most 30 a window",
+        f"sha256 {record['labels_sha256'][:16]}",
+    ):
+        assert words in out
+
+
+def test_the_labels_hash_tells_splits_apart_and_not_protocols(run: Path) -> None:
+    first, again = (api.evaluate(run, protocol=name, device="cpu").about for name in ("box_area", "coco"))
+    other = api.evaluate(run, split="train", device="cpu").about
+    assert first["labels_sha256"] == again["labels_sha256"] != other["labels_sha256"]
+
+
+def test_an_unknown_protocol_is_refused_with_the_known_ones(run: Path) -> None:
+    with pytest.raises(UsageError, match="unknown protocol: voc08: one of dota, dota_task2"):
+        call(run, "--protocol", "voc08")
 
 
 def test_a_split_twice_is_refused(run: Path) -> None:

@@ -4,19 +4,18 @@ import json
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from fledge.evaluation.average_precision import (
-    COCO_THRESHOLDS,
-    Interpolation,
-    Metrics,
-    average_precision,
-    evaluate,
-)
+from fledge.errors import UsageError
+from fledge.evaluation.average_precision import Metrics
+from fledge.evaluation.average_precision import evaluate as evaluate_by
 from fledge.evaluation.cost import Cost
+from fledge.evaluation.curves import average_precision
+from fledge.evaluation.protocols import COCO_THRESHOLDS, PROTOCOLS, Interpolation
 from fledge.evaluation.summary import evaluation_record
 from fledge.geometry.iou import rotated_iou
 from fledge.types import Detections, Targets
@@ -53,7 +52,18 @@ def square(x: float, side: float = 10.0, y: float = 0.0) -> Box:
     return (x, y, side, side, 0.0)
 
 
-def ap50(found: Detections, truth: Targets, interpolation: Interpolation = "area") -> float:
+def evaluate(
+    found: Sequence[Detections],
+    truth: Sequence[Targets],
+    classes: Sequence[str],
+    thresholds: tuple[float, ...] = COCO_THRESHOLDS,
+    interpolation: Interpolation = "voc12",
+) -> Metrics:
+    rules = replace(PROTOCOLS["box_area"], thresholds=thresholds, interpolation=interpolation)
+    return evaluate_by(found, truth, classes, rules)
+
+
+def ap50(found: Detections, truth: Targets, interpolation: Interpolation = "voc12") -> float:
     return evaluate([found], [truth], CLASSES, (0.5,), interpolation).per_class(0.5)["plane"]
 
 
@@ -152,7 +162,7 @@ def random_scene(seed: int) -> tuple[list[Detections], list[Targets]]:
 
 
 @pytest.mark.parametrize("seed", range(30))
-@pytest.mark.parametrize("interpolation", ["area", "voc07"])
+@pytest.mark.parametrize("interpolation", ["voc12", "voc07"])
 def test_agrees_with_the_slow_reference(seed: int, interpolation: Interpolation) -> None:
     found, truth = random_scene(seed)
     metrics = evaluate(found, truth, CLASSES, (0.3, 0.5, 0.75), interpolation)
@@ -176,9 +186,9 @@ def test_three_detections_of_two_objects_by_hand() -> None:
 
 def test_curve_by_hand() -> None:
     recall, precision = np.array([0.25, 0.25, 0.5]), np.array([1.0, 0.5, 2 / 3])
-    assert average_precision(recall, precision) == pytest.approx(0.25 + 0.25 * 2 / 3)
+    assert average_precision(recall, precision, "voc12") == pytest.approx(0.25 + 0.25 * 2 / 3)
     assert average_precision(recall, precision, "voc07") == pytest.approx((3 * 1 + 3 * 2 / 3) / 11)
-    assert average_precision(np.zeros(0), np.zeros(0)) == 0
+    assert average_precision(np.zeros(0), np.zeros(0), "voc12") == 0
     assert average_precision(np.zeros(0), np.zeros(0), "voc07") == 0
 
 
@@ -287,7 +297,7 @@ def test_taking_a_false_positive_away_never_hurts(seed: int) -> None:
 
 
 def test_unequal_numbers_of_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(UsageError, match="0 detections for 1 images"):
         evaluate([], [objects([square(0)])], CLASSES)
 
 
@@ -311,5 +321,6 @@ def test_record_of_nothing() -> None:
 
 def test_mean_over_thresholds_is_the_mean_of_the_means() -> None:
     table = np.array([[1.0, 0.5], [0.0, 0.5], [math.nan, math.nan]])
-    metrics = Metrics(CLASSES, (0.5, 0.75), table, np.array([1, 1, 0]), 1, "area")
+    rules = replace(PROTOCOLS["box_area"], thresholds=(0.5, 0.75))
+    metrics = Metrics(CLASSES, table, np.array([1, 1, 0]), 1, rules)
     assert (metrics.mean(0.5), metrics.mean(0.75), metrics.mean()) == (0.5, 0.5, 0.5)

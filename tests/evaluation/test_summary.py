@@ -6,21 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from fledge.evaluation.average_precision import COCO_THRESHOLDS, Metrics
+from fledge.evaluation.average_precision import Metrics
+from fledge.evaluation.protocols import COCO_THRESHOLDS
 from fledge.evaluation.summary import gap, splits_record
 
 
 def metrics(*rows: list[float]) -> Metrics:
     """Metrics whose AP at IoU 0.5, 0.75 and the eight others is as given, a row for each class."""
     table = np.array([[r[0] if t == 0.5 else r[1] if t == 0.75 else r[2] for t in COCO_THRESHOLDS] for r in rows])
-    return Metrics(
-        tuple("abc"[: len(rows)]),
-        COCO_THRESHOLDS,
-        table,
-        np.ones(len(rows), dtype=np.int64),
-        images=1,
-        interpolation="area",
-    )
+    return Metrics(tuple("abc"[: len(rows)]), table, np.ones(len(rows), dtype=np.int64), images=1)
 
 
 def test_the_gap_by_hand() -> None:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fledge.evaluation.protocols import PROTOCOLS
+
 if TYPE_CHECKING:
     from rich.table import Table
 
 FIGURES = ("AP50", "AP75", "AP50:95")
-
-
-class Curve(StrEnum):
-    """How a precision-recall curve is integrated."""
-
-    area = "area"
-    voc07 = "voc07"
 
 
 def evaluate(
@@ -30,7 +24,10 @@ def evaluate(
         list[str] | None,
         typer.Option("--split", help="Split; default: the recipe's eval_split. May be repeated, training split first."),
     ] = None,
-    interpolation: Annotated[Curve, typer.Option("--ap", help="area (VOC12) or voc07 (11 points).")] = Curve.area,
+    protocol: Annotated[
+        str,
+        typer.Option("--protocol", help=f"Whose rules: {', '.join(PROTOCOLS)}."),
+    ] = "box_area",
     remap: Annotated[
         list[str] | None,
         typer.Option("--remap", metavar="OLD=NEW", help="Read a class under another name; `OLD=` ignores its objects."),
@@ -38,7 +35,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", help="Also write the figures to this JSON file.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Average precision at exact rotated IoU, parameters, FLOPs and time of a trained detector.
+    """Average precision by the rules of a protocol, parameters, FLOPs and time of a trained detector.
 
     With several splits the gap between the first and each of the others is shown as well.
 
@@ -48,7 +45,7 @@ def evaluate(
 
         fledge evaluate runs/student --split train --split val
 
-        fledge evaluate runs/student --data other --split test --ap voc07 --out student.json
+        fledge evaluate runs/student --data other --split test --protocol dota --out student.json
     """
     from rich.console import Console
 
@@ -61,15 +58,13 @@ def evaluate(
     if len(set(splits)) < len(splits):
         raise UsageError(f"a split twice: --split {', '.join(map(str, splits))}: name each once")
     names = _renaming(remap or [])
-    results = [api.evaluate(run, data, name, interpolation.value, device, remap=names) for name in splits]
-    records = {r.dataset.split: evaluation_record(r.metrics, r.cost) for r in results}
+    results = [api.evaluate(run, data, name, protocol, device, remap=names) for name in splits]
+    records = {r.dataset.split: evaluation_record(r.metrics, r.cost, r.about) for r in results}
     console = Console()
     for result, (name, record) in zip(results, records.items(), strict=True):
         console.print(_classes(record, f"{run} on {name}"))
-        print(
-            f"AP: exact rotated IoU, {interpolation.value} interpolation, {result.metrics.images} images of "
-            f"{result.dataset.root}"
-        )
+        print(f"{result.metrics.images} images of {result.dataset.root}")
+        print("\n".join(_rules(record)))
     everything = splits_record(records, {r.dataset.split: r.metrics for r in results})
     for row in everything["gaps"]:
         console.print(_gap(row, records))
@@ -99,11 +94,30 @@ def _classes(record: dict[str, Any], title: str) -> Table:
     """AP of each class and their mean on one split."""
     from rich.table import Table
 
-    table = Table("class", "objects", *FIGURES, title=title)
+    figures = _figures(record)
+    table = Table("class", "objects", *figures, title=title)
     for name, row in record["classes"].items():
-        table.add_row(name, str(row["objects"]), *(_percent(row[key]) for key in FIGURES))
-    table.add_row("mean", "", *(_percent(record[key]) for key in FIGURES), style="bold")
+        table.add_row(name, str(row["objects"]), *(_percent(row[key]) for key in figures))
+    table.add_row("mean", "", *(_percent(record[key]) for key in figures), style="bold")
     return table
+
+
+def _figures(record: dict[str, Any]) -> list[str]:
+    """Which means the protocol has."""
+    return [name for name in FIGURES if name in record]
+
+
+def _rules(record: dict[str, Any]) -> list[str]:
+    """What has to be known to compare the figures with others."""
+    rules, nms = record["protocol"], record["nms"]
+    most = f", at most {rules['max_detections']} an image and class" if rules["max_detections"] else ""
+    return [
+        f"protocol: {rules['name']} ({rules['title']}); AP: {rules['interpolation']}; {rules['iou']}, to be "
+        f"{rules['threshold']}; matched: {rules['matching']}{most}; difficult objects {rules['difficult']}",
+        f"detections: scores from {nms['score_threshold']:g}, NMS at IoU {nms['iou']:g}, at most "
+        f"{nms['max_detections']} a window before it",
+        f"labels: sha256 {record['labels_sha256'][:16]}",
+    ]
 
 
 def _gap(row: dict[str, Any], records: dict[str, dict[str, Any]]) -> Table:
@@ -111,10 +125,11 @@ def _gap(row: dict[str, Any], records: dict[str, dict[str, Any]]) -> Table:
     from rich.table import Table
 
     first, other = row["split"], row["minus"]
-    table = Table("mean", *FIGURES, title=f"{first} minus {other}")
+    figures = _figures(row)
+    table = Table("mean", *figures, title=f"{first} minus {other}")
     for name in (first, other):
-        table.add_row(name, *(_percent(records[name][key]) for key in FIGURES))
-    table.add_row("gap", *(_percent(row[key]) for key in FIGURES), style="bold")
+        table.add_row(name, *(_percent(records[name][key]) for key in figures))
+    table.add_row("gap", *(_percent(row[key]) for key in figures), style="bold")
     return table
 
 

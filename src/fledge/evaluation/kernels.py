@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from fledge.geometry.compiled import compiled
 from fledge.geometry.quad_kernels import Outlines, overlap
 
 Floats = NDArray[np.float64]
@@ -13,7 +13,7 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def best_overlaps(
     first: Outlines,
     second: Outlines,
@@ -64,7 +64,7 @@ def best_overlaps(
     return best, chosen, spans, rows[:used], values[:used]
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _bound(first: Outlines, second: Outlines, i: int, j: int, upright: bool, pixel: float, over_first: bool) -> float:
     """Overlap of two horizontal hulls, or what the overlap of the quads inside cannot exceed."""
     hull1, hull2 = first[3][i], second[3][j]
@@ -83,7 +83,7 @@ def _bound(first: Outlines, second: Outlines, i: int, j: int, upright: bool, pix
     return most / whole if whole != 0 else 0.0
 
 
-@njit(cache=True)
+@compiled
 def assign_best(
     order: Ints,
     best: Floats,
@@ -121,7 +121,7 @@ def assign_best(
                 taken[t, j] = True
 
 
-@njit(cache=True)
+@compiled
 def assign_free(
     order: Ints,
     spans: Ints,
@@ -166,7 +166,7 @@ def assign_free(
                 taken[match] = True
 
 
-@njit(cache=True)
+@compiled
 def _best_free(
     d: int, spans: Ints, rows: Ints, values: Floats, neutral: Flags, taken: Flags, limit: float, strict: bool
 ) -> tuple[int, float]:

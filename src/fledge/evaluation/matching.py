@@ -1,7 +1,7 @@
 """Which detections found an object, which were wrong, and which do not count.
 
-Pairs are compared within an image and class only, in compiled loops (``evaluation.kernels``). No pair is kept but, where
-a protocol may want the second best, those that reach the least threshold.
+Pairs are compared within an image and class only, in compiled loops (``evaluation.kernels``). No pair is kept
+but, where a protocol may want the second best, those that reach the least threshold.
 """
 
 from __future__ import annotations

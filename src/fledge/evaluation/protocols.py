@@ -32,6 +32,7 @@ class Protocol:
         max_detections: of an image and class that are looked at, best score first; None for all.
         ignored_iof: share of a detection inside an ignored region from which it does not count; None: the threshold.
         unit: what an image is.
+        library: the one that computes the averages; "" for fledge itself.
         source: whose rule it is, and what is known of it.
     """
 
@@ -48,6 +49,7 @@ class Protocol:
     max_detections: int | None = None
     ignored_iof: float | None = 0.5
     unit: Literal["image", "patch"] = "image"
+    library: Literal["", "pycocotools"] = ""
 
 
 _DOTA = Protocol(
@@ -98,6 +100,7 @@ _COCO = Protocol(
     honours_difficult=False,
     max_detections=100,
     ignored_iof=None,
+    library="pycocotools",
 )
 
 _ALL = (
@@ -163,6 +166,7 @@ _ALL = (
         title="COCO, oriented",
         iou="quad",
         max_detections=None,
+        library="",
         source="COCOeval's matching and 101 points on the exact IoU of quadrilaterals, all detections",
     ),
     replace(

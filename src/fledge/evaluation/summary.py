@@ -3,49 +3,82 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from fledge.evaluation.average_precision import Metrics
 from fledge.evaluation.cost import Cost
+from fledge.evaluation.protocols import Protocol
+
+IOU = {
+    "quad": "exact IoU of the quadrilaterals as labelled",
+    "box": "exact IoU of the smallest rotated rectangles",
+    "horizontal": "IoU of the horizontal hulls",
+}
+INTERPOLATION = {
+    "voc07": "11 points (VOC07)",
+    "voc12": "area under the envelope (VOC12)",
+    "coco101": "101 points (COCO)",
+}
+MATCHING = {
+    "best": "the object a detection overlaps most, and no other (VOC, DOTA devkit)",
+    "free": "the best object no better detection has taken (COCO)",
+}
 
 
-def evaluation_record(metrics: Metrics, cost: Cost) -> dict[str, Any]:
-    """Means, per-class values (0…1, None where undefined), protocol and cost under the names the reports use."""
-    half, strict = metrics.thresholds.index(0.5), metrics.thresholds.index(0.75)
+def evaluation_record(
+    metrics: Metrics, cost: Cost | None = None, about: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Means, per-class values (0…1, None where undefined) and protocol under the names the reports use.
+
+    Args:
+        metrics: the averages.
+        cost: of the detector, if it was measured.
+        about: what else belongs beside the figures: suppression, the labels' hash.
+    """
+    figures = metrics.figures()
     classes = {
-        name: {
-            "objects": int(metrics.objects[k]),
-            "AP50": _number(metrics.ap[k, half]),
-            "AP75": _number(metrics.ap[k, strict]),
-            "AP50:95": _number(np.mean(metrics.ap[k])),
-        }
+        name: {"objects": int(metrics.objects[k]), **{key: _number(column[k]) for key, column in figures.items()}}
         for k, name in enumerate(metrics.classes)
     }
-    return {
+    record = {
         **means(metrics),
         "classes": classes,
         "images": metrics.images,
-        "protocol": {
-            "iou": "exact rotated IoU",
-            "interpolation": metrics.interpolation,
-            "matching": "the object a detection overlaps most (DOTA devkit)",
-            "thresholds": list(metrics.thresholds),
-        },
-        "cost": {
+        "protocol": protocol_record(metrics.protocol),
+        **(about or {}),
+    }
+    if cost is not None:
+        record["cost"] = {
             "parameters": cost.parameters,
             "flops": cost.flops,
             "milliseconds": round(cost.milliseconds, 3),
             "decode_milliseconds": round(cost.decode_milliseconds, 3),
             "input": list(cost.size),
             "threads": cost.threads,
-        },
+        }
+    return record
+
+
+def protocol_record(protocol: Protocol) -> dict[str, Any]:
+    """The rules in words, as they stand beside every figure."""
+    return {
+        "name": protocol.name,
+        "title": protocol.title,
+        "iou": IOU[protocol.iou] + (", widths and heights in whole pixels" if protocol.pixel else ""),
+        "interpolation": INTERPOLATION[protocol.interpolation],
+        "matching": MATCHING[protocol.matching],
+        "threshold": "exceeded" if protocol.strict else "reached",
+        "difficult": "count neither way" if protocol.honours_difficult else "are objects like others",
+        "max_detections": protocol.max_detections,
+        "unit": protocol.unit,
+        "thresholds": list(protocol.thresholds),
+        "source": protocol.source,
     }
 
 
 def means(metrics: Metrics) -> dict[str, float | None]:
-    """AP50, AP75 and AP50:95 over the classes (0…1, None where undefined)."""
+    """AP50, AP75 and AP50:95, as far as the protocol has them, over the classes (0…1, None where undefined)."""
     return {name: _number(value) for name, value in metrics.summary().items()}
 
 

@@ -7,8 +7,9 @@ pairs, each of which needs little arithmetic. Importing this module imports numb
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from fledge.geometry.compiled import compiled
 
 Floats = NDArray[np.float64]
 Outlines = tuple[Floats, Floats, Floats, Floats]
@@ -20,7 +21,7 @@ _FLAT = 1e-12
 _TINY = 1e-300
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def outlines(quads: Floats) -> Outlines:
     """Quads (N, 4, 2) float64, in pixels, ready to be intersected."""
     n = len(quads)
@@ -40,7 +41,7 @@ def outlines(quads: Floats) -> Outlines:
     return origins, edges, areas, hulls
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def overlap(first: Outlines, second: Outlines, i: int, j: int, over_first: bool) -> float:
     """Intersection of quad i of one set with quad j of another over their union, or over the first area."""
     area1, area2 = first[2][i], second[2][j]
@@ -50,7 +51,7 @@ def overlap(first: Outlines, second: Outlines, i: int, j: int, over_first: bool)
     return float(inter / whole if whole != 0 else inter)
 
 
-@njit(cache=True)
+@compiled
 def overlaps(first: Outlines, second: Outlines, i: NDArray[np.int64], j: NDArray[np.int64], over_first: bool) -> Floats:
     """Overlaps (P,) of the quads ``i`` (P,) of one set with the quads ``j`` (P,) of another; see ``quad_iou``."""
     values = np.empty(len(i))
@@ -59,7 +60,7 @@ def overlaps(first: Outlines, second: Outlines, i: NDArray[np.int64], j: NDArray
     return values
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _intersection(edges1: Floats, edges2: Floats, shift: Floats) -> float:
     """Area of the intersection, up to rounding of either sign; ``shift`` leads from the first origin to the second."""
     total = 0.0
@@ -81,19 +82,19 @@ def _intersection(edges1: Floats, edges2: Floats, shift: Floats) -> float:
     return -0.5 * total
 
 
-@njit(cache=True)
+@compiled
 def _turn(a: Floats, b: Floats, c: Floats) -> float:
     """Twice the signed area of a, b, c."""
     return float((b[0] - a[0]) * (c[1] - b[1]) - (b[1] - a[1]) * (c[0] - b[0]))
 
 
-@njit(cache=True)
+@compiled
 def _crosses_itself(quad: Floats) -> bool:
     a, b, c, d = quad[0], quad[1], quad[2], quad[3]
     return (_turn(a, b, c) < 0) != (_turn(c, d, a) < 0) and (_turn(b, c, d) < 0) != (_turn(d, a, b) < 0)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _edge(x1: float, y1: float, x2: float, y2: float, sign: float, out: Floats) -> float:
     """Write an edge as the strip below it; its part of twice the area inside."""
     run, rise = x2 - x1, y2 - y1
@@ -106,7 +107,7 @@ def _edge(x1: float, y1: float, x2: float, y2: float, sign: float, out: Floats) 
     return sign * (x1 * y2 - y1 * x2)
 
 
-@njit(cache=True)
+@compiled
 def _loop(quad: Floats, out: Floats) -> float:
     """Write the four edges of a quad that does not cross itself; its area."""
     sign = -1.0 if _turn(quad[0], quad[1], quad[2]) + _turn(quad[2], quad[3], quad[0]) < 0 else 1.0
@@ -117,7 +118,7 @@ def _loop(quad: Floats, out: Floats) -> float:
     return twice / 2
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _lobes(quad: Floats, out: Floats) -> float:
     """Write the six edges of the two triangles of a quad that crosses itself; their area."""
     # Start at the next point where needed, so that the edges 0-1 and 2-3 are the ones that cross.

@@ -1,0 +1,23 @@
+"""Loops compiled by numba, kept on the disk between runs where there is a place for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """The function, compiled at its first call; dividing by zero gives an infinity or NaN as in NumPy.
+
+    The compiled form lies in ``__pycache__`` or the user's cache folder, and is made anew when the function's own file
+    changes, not when that of a function it calls does: then remove it.
+    """
+    try:
+        fast: F = njit(cache=True, error_model="numpy")(function)
+    except RuntimeError:  # neither folder can be written
+        fast = njit(error_model="numpy")(function)
+    return fast
