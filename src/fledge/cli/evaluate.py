@@ -16,7 +16,15 @@ FIGURES = ("AP50", "AP75", "AP50:95")
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder or checkpoint; none if --detections are given.")
+    ] = None,
+    detections: Annotated[
+        Path | None, typer.Option("--detections", help="File or folder of detections, from any tool.")
+    ] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option("--ground-truth", help="With --detections: the dataset folder.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Dataset folder; default: the recipe's eval_data, or its data.")
     ] = None,
@@ -32,11 +40,29 @@ def evaluate(
         list[str] | None,
         typer.Option("--remap", metavar="OLD=NEW", help="Read a class under another name; `OLD=` ignores its objects."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Also write the figures to this JSON file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Also write the figures to this .json file, or all tables and a page to this folder."
+        ),
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="Other detections: is the difference more than chance?")
+    ] = None,
+    trained_on: Annotated[
+        Path | None, typer.Option("--trained-on", help="Folder of the training images, to look for those evaluated.")
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge/--no-merge", help="Merge detections on patches into whole images where needed.")
+    ] = True,
+    skip_bad_labels: Annotated[
+        bool, typer.Option("--skip-bad-labels", help="With --ground-truth: leave bad labels out and say how many.")
+    ] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Average precision by the rules of a protocol, parameters, FLOPs and time of a trained detector.
+    """Average precision by the rules of a protocol: of a trained detector, or of detections that any tool wrote.
 
+    Of a detector also parameters, FLOPs and time.
     With several splits the gap between the first and each of the others is shown as well.
 
     Examples:
@@ -46,7 +72,17 @@ def evaluate(
         fledge evaluate runs/student --split train --split val
 
         fledge evaluate runs/student --data other --split test --protocol dota --out student.json
+
+        fledge evaluate --detections Task1 --ground-truth DOTA --split val --protocol dota --out report
+
+        fledge evaluate --detections ours.json --compare theirs.json --ground-truth HRSC --protocol hrsc_07,hrsc_12
     """
+    if detections is not None or run is None:
+        from fledge.cli.evaluate_files import Options, evaluate_files
+
+        more = Options(protocol, _renaming(remap or []), compare, trained_on, merge, skip_bad_labels, out)
+        evaluate_files(run, ground_truth, detections, split or [], more)
+        return
     from rich.console import Console
 
     from fledge import api

@@ -14,7 +14,7 @@ An object is missed if no detection found it and none with reason 2, 3 or 4 poin
 the mean average precision gained if all errors of that kind were put right and nothing else: those of reason 2, 3 and 4
 become right detections of the object they point to, the best first, if that object counts and was not found otherwise;
 the others are removed; missed objects are not asked for. After D. Bolya et al., "TIDE: A General Toolbox for
-Identifying Object Detection Errors" (ECCV 2020, https://arxiv.org/abs/2008.08115), with the angle as a reason of its own.
+Identifying Object Detection Errors" (ECCV 2020, https://arxiv.org/abs/2008.08115); the angle as a reason is ours.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import torch
 
 from fledge.data.datasets import coco, dior_r, dota, yolo_obb
 from fledge.data.datasets.json_labels import load_json
-from fledge.data.labels import CLASS_NAME, DetectionDataset, LabelProblem, class_key, refuse
+from fledge.data.labels import DetectionDataset, LabelProblem, class_key, refuse
 from fledge.errors import DataError
 from fledge.evaluation.case import Case, Found, Objects
 from fledge.evaluation.results.archive import read_zip
@@ -97,14 +97,22 @@ def objects_of(dataset: DetectionDataset) -> Objects:
     return Objects(image, dataset.labels, quads, boxes, dataset.difficult, dataset.ignore)
 
 
-def case_from_files(dataset: DetectionDataset, listing: Listing) -> Case:
-    """A split and the detections in it. Official classes of which the split has no object are added at the end.
+def case_from_files(dataset: DetectionDataset, listing: Listing, classes: Sequence[str] | None = None) -> Case:
+    """A split and the detections in it, over ``classes``, or else over those of ``classes_of``.
 
     Raises:
         DataError: see ``found_of``.
     """
-    classes = _with_official(dataset, listing)
-    return Case(dataset.ids, classes, objects_of(dataset), found_of(listing, dataset.ids, classes))
+    names = tuple(classes_of(dataset, listing) if classes is None else classes)
+    return Case(dataset.ids, names, objects_of(dataset), found_of(listing, dataset.ids, names))
+
+
+def classes_of(dataset: DetectionDataset, *listings: Listing) -> tuple[str, ...]:
+    """The classes of a split, and at the end the official ones that only the detections name."""
+    known = {class_key(name) for name in dataset.classes}
+    official = {class_key(name): name for name in _OFFICIAL.get(dataset.format, ())}
+    written = {class_key(name) for listing in listings for name in listing.classes}
+    return (*dataset.classes, *(name for key, name in official.items() if key in written - known))
 
 
 def ids_of(truth: DetectionDataset, folder: Path) -> Ids:
@@ -161,13 +169,6 @@ def _read_labels(files: list[Path], path: Path, truth: DetectionDataset) -> List
         )
     sizes = {name: (int(h), int(w)) for name, (h, w) in zip(truth.ids, truth.sizes.tolist(), strict=True)}
     return read_label_files([_source(file) for file in files], dict(enumerate(names)), sizes, str(path))
-
-
-def _with_official(dataset: DetectionDataset, listing: Listing) -> tuple[str, ...]:
-    known = {class_key(name) for name in dataset.classes}
-    official = {class_key(name): name for name in _OFFICIAL.get(dataset.format, ())}
-    written = {class_key(name): name for name in listing.classes if CLASS_NAME.fullmatch(name)}
-    return (*dataset.classes, *(official[key] for key in official if key in written and key not in known))
 
 
 def _source(path: Path) -> Source:

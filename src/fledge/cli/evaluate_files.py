@@ -1,0 +1,92 @@
+"""The form of ``fledge evaluate`` that reads detections from files."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fledge.reporting.result import Result
+
+
+class Options(NamedTuple):
+    """What is asked for, as ``fledge.api.evaluate_files`` names it."""
+
+    protocol: str
+    remap: Mapping[str, str]
+    compare: Path | None
+    trained_on: Path | None
+    merge: bool
+    skip_bad_labels: bool
+    out: Path | None
+
+
+def evaluate_files(
+    run: Path | None, ground_truth: Path | None, detections: Path | None, splits: Sequence[str], options: Options
+) -> None:
+    """Evaluate detections in files and print the result.
+
+    Raises:
+        UsageError: arguments that do not go together.
+    """
+    from fledge import api
+    from fledge.errors import UsageError
+    from fledge.evaluation.merge import MergeRule
+
+    if detections is None or ground_truth is None or run is not None or len(splits) > 1:
+        raise UsageError(
+            "what to evaluate: give a run folder, or --detections with --ground-truth and at most one --split"
+        )
+    result = api.evaluate_files(
+        ground_truth,
+        detections,
+        splits[0] if splits else None,
+        options.protocol.split(","),
+        merge=MergeRule() if options.merge else None,
+        compare_with=options.compare,
+        trained_on=options.trained_on,
+        remap=options.remap,
+        skip_bad_labels=options.skip_bad_labels,
+    )
+    show(result, options.out)
+
+
+def show(result: Result, out: Path | None) -> None:
+    """Print a result; write it to ``out``: a JSON file, or a folder with everything."""
+    from rich.console import Console
+
+    from fledge.evaluation.trust import trust_line
+    from fledge.files import write_json
+    from fledge.reporting import write_report
+    from fledge.reporting.tables import comparison_line, result_record, rules
+
+    Console().print(_table(result))
+    print("\n".join(rules(result)))
+    print(trust_line(result.checks))
+    if result.comparison:
+        print(comparison_line(result.comparison))
+    if out and out.suffix == ".json":
+        write_json(out, result_record(result))
+        print(f"written: {out}")
+    elif out:
+        command = shlex.join(["fledge", *sys.argv[1:]])
+        print(f"written: {', '.join(str(path) for path in write_report(result, out, command))}")
+
+
+def _table(result: Result) -> Table:
+    from rich.table import Table
+
+    from fledge.reporting.tables import columns, percent
+
+    heads = columns(result)
+    split = f" on {result.dataset.split}" if result.dataset.split else ""
+    table = Table("class", "objects", *(head for head, _, _ in heads), title=f"{result.name}{split}")
+    for k, (name, count) in enumerate(zip(result.case.classes, result.metrics[0].objects.tolist(), strict=True)):
+        table.add_row(name, str(count), *(percent(values[k]) for _, values, _ in heads))
+    table.add_row("mean", "", *(percent(mean) for _, _, mean in heads), style="bold")
+    return table
