@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from numba import njit
 
@@ -17,7 +17,6 @@ def compiled(function: F) -> F:
     changes, not when that of a function it calls does: then remove it.
     """
     try:
-        fast: F = njit(cache=True, error_model="numpy")(function)
+        return cast(F, njit(cache=True, error_model="numpy")(function))
     except RuntimeError:  # neither folder can be written
-        fast = njit(error_model="numpy")(function)
-    return fast
+        return cast(F, njit(error_model="numpy")(function))

@@ -6,6 +6,8 @@ pairs, each of which needs little arithmetic. Importing this module imports numb
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,7 +39,9 @@ def outlines(quads: Floats) -> Outlines:
         hulls[i, 2], hulls[i, 3] = quad[:, 0].max(), quad[:, 1].max()
         area = _lobes(quad, edges[i]) if crosses[i] else _loop(quad, edges[i])
         extent = max(hulls[i, 2] - hulls[i, 0], hulls[i, 3] - hulls[i, 1])
-        areas[i] = 0.0 if area <= _FLAT * extent * extent else area + 0.0 * quad.sum()
+        areas[i] = 0.0 if area <= _FLAT * extent * extent else area
+        if not np.isfinite(quad.sum()):
+            areas[i] = np.nan
     return origins, edges, areas, hulls
 
 
@@ -45,6 +49,8 @@ def outlines(quads: Floats) -> Outlines:
 def overlap(first: Outlines, second: Outlines, i: int, j: int, over_first: bool) -> float:
     """Intersection of quad i of one set with quad j of another over their union, or over the first area."""
     area1, area2 = first[2][i], second[2][j]
+    if np.isnan(area1) or np.isnan(area2):
+        return math.nan
     area = _intersection(first[1][i], second[1][j], second[0][j] - first[0][i])
     inter = min(max(area, 0.0), min(area1, area2))
     whole = area1 if over_first else area1 + area2 - inter
