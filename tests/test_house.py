@@ -24,7 +24,7 @@ LAYERS = (
     ("engine", "inference", "export", "reporting"),
     ("recipe", "build"),
     ("runs",),
-    ("training", "file_evaluation"),
+    ("training", "file_evaluation", "provenance"),
     ("api", "quickstart", "diagnosis", "method_cards", "replay"),
     ("cli",),
     ("__main__",),

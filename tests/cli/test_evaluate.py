@@ -50,7 +50,7 @@ def call(*arguments: object) -> str:
 def test_one_split_is_a_flat_record(run: Path, tmp_path: Path) -> None:
     out = call(run, "--out", tmp_path / "one.json")
     record = json.loads((tmp_path / "one.json").read_text())
-    assert {*FIGURES, "classes", "images", "protocol", "nms", "labels_sha256", "cost"} == set(record)
+    assert {*FIGURES, "classes", "images", "protocol", "nms", "labels_sha256", "cost", "trust"} == set(record)
     assert record["images"] == 4  # of eval_data, not of the folder trained on
     assert "minus" not in out
 

@@ -82,18 +82,32 @@ def evaluate(
 
         more = Options(protocol, _renaming(remap or []), compare, trained_on, merge, skip_bad_labels, out)
         evaluate_files(run, ground_truth, detections, split or [], more)
-        return
+    else:
+        _of_run(run, data, [*split] if split else [None], protocol, _renaming(remap or []), out, device)
+
+
+def _of_run(
+    run: Path,
+    data: Path | None,
+    splits: list[str | None],
+    protocol: str,
+    names: dict[str, str],
+    out: Path | None,
+    device: str,
+) -> None:
+    """Evaluate a detector on one split or several, and print what came of it."""
     from rich.console import Console
 
     from fledge import api
+    from fledge.cli.evaluate_files import write_run_report
     from fledge.errors import UsageError
     from fledge.evaluation.summary import evaluation_record, splits_record
+    from fledge.evaluation.trust import trust_line, trust_record
     from fledge.files import write_json
+    from fledge.provenance import run_checks
 
-    splits: list[str | None] = [*split] if split else [None]
     if len(set(splits)) < len(splits):
         raise UsageError(f"a split twice: --split {', '.join(map(str, splits))}: name each once")
-    names = _renaming(remap or [])
     results = [api.evaluate(run, data, name, protocol, device, remap=names) for name in splits]
     records = {r.dataset.split: evaluation_record(r.metrics, r.cost, r.about) for r in results}
     console = Console()
@@ -101,6 +115,11 @@ def evaluate(
         console.print(_classes(record, f"{run} on {name}"))
         print(f"{result.metrics.images} images of {result.dataset.root}")
         print("\n".join(_rules(record)))
+        checks = run_checks(run, result.dataset, result.metrics)
+        print(trust_line(checks))
+        record["trust"] = trust_record(checks)
+        if out and out.suffix != ".json":
+            write_run_report(run, result, checks, out if len(results) == 1 else out / name)
     everything = splits_record(records, {r.dataset.split: r.metrics for r in results})
     for row in everything["gaps"]:
         console.print(_gap(row, records))
@@ -112,7 +131,7 @@ def evaluate(
         f"{cost.decode_milliseconds:.1f} ms (network + decoding) an "
         f"image at {cost.size[1]}x{cost.size[0]} px (one thread)"
     )
-    if out:
+    if out and out.suffix == ".json":
         write_json(out, everything if len(records) > 1 else next(iter(records.values())))
         print(f"written: {out}")
 

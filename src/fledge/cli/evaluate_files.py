@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fledge.api import Evaluation
+    from fledge.evaluation.trust import Check
     from fledge.reporting.result import Result
 
 
@@ -62,7 +64,6 @@ def show(result: Result, out: Path | None) -> None:
 
     from fledge.evaluation.trust import trust_line
     from fledge.files import write_json
-    from fledge.reporting import write_report
     from fledge.reporting.tables import comparison_line, result_record, rules
 
     Console().print(_table(result))
@@ -74,8 +75,22 @@ def show(result: Result, out: Path | None) -> None:
         write_json(out, result_record(result))
         print(f"written: {out}")
     elif out:
-        command = shlex.join(["fledge", *sys.argv[1:]])
-        print(f"written: {', '.join(str(path) for path in write_report(result, out, command))}")
+        _write(result, out)
+
+
+def write_run_report(run: Path, evaluation: Evaluation, checks: Sequence[Check], out: Path) -> None:
+    """Write all tables and the page of an evaluated run."""
+    from fledge.reporting.result import Result
+
+    metrics, dataset, case = (evaluation.metrics,), evaluation.dataset, evaluation.case
+    _write(Result(run.name, dataset, case, metrics, evaluation.about, tuple(checks)), out)
+
+
+def _write(result: Result, out: Path) -> None:
+    from fledge.reporting import write_report
+
+    command = shlex.join(["fledge", *sys.argv[1:]])
+    print(f"written: {', '.join(str(path) for path in write_report(result, out, command))}")
 
 
 def _table(result: Result) -> Table:

@@ -3,6 +3,7 @@ classes too small to say anything."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from fledge.evaluation.average_precision import Metrics
 from fledge.evaluation.merge import patch_of
 
 FEW = 20
+MOST_DECODED = 2000
 _SHOWN = 5
 _DOTA_NAME = re.compile(r"P\d{4,5}", re.ASCII)
 
@@ -101,8 +103,8 @@ def check_training(
 ) -> Check:
     """Whether images of a split were trained on: by the pixels, and by the names.
 
-    Pixels are compared, whatever the file format, where width and height are the same; a patch of a training image has
-    other pixels, but names it.
+    Pixels are compared, whatever the file format, where width and height are the same; of more than ``MOST_DECODED``
+    such images the files are compared instead. A patch of a training image has other pixels, but names it.
 
     Args:
         dataset: what is evaluated.
@@ -115,30 +117,43 @@ def check_training(
         return Check(
             "training images", "unknown", f"not checked whether these images were trained on: none in {folder}"
         )
-    same = _same_pixels(dataset, trained, progress)
+    same, how = _same_images(dataset, trained, progress)
     names = {_whole(path.stem) for path in trained}
     namesakes = [name for name in dataset.ids if _whole(name) in names and name not in same]
     total, found = len(dataset), []
     if same:
-        found.append(f"{len(same)} of {total} images were trained on ({_first(sorted(same))})")
+        found.append(f"{len(same)} of {total} images were trained on ({_first(sorted(same))}; {how})")
     if namesakes:
         found.append(f"{len(namesakes)} of {total} images have the name of a training image ({_first(namesakes)})")
     if found:
         return Check("training images", "warning", " and ".join(found))
-    return Check("training images", "good", f"none of {total} images is among the {len(trained)} trained on")
+    return Check("training images", "good", f"none of {total} images is among the {len(trained)} trained on ({how})")
 
 
-def _same_pixels(dataset: DetectionDataset, trained: Sequence[Path], progress: Progress) -> set[str]:
-    """The names of the images whose samples are those of a training image."""
+def _same_images(dataset: DetectionDataset, trained: Sequence[Path], progress: Progress) -> tuple[set[str], str]:
+    """The names of the images that are training images, and how that was told."""
     sizes = {tuple(size) for size in dataset.sizes.tolist()}
     candidates = [(path, size) for path, size in zip(trained, map(_size, trained), strict=True) if size in sizes]
     wanted = {size for _, size in candidates}
     mine = [i for i, size in enumerate(dataset.sizes.tolist()) if tuple(size) in wanted]
     pairs = [("evaluated", dataset.paths[i]) for i in mine] + [("trained", path) for path, _ in candidates]
-    with progress("compare with training images", len(pairs)) as advance:
-        digests = take_prints(pairs, advance).digests
+    if len(pairs) > MOST_DECODED:
+        digests, how = _of_files([path for _, path in pairs], len(mine)), "by their files"
+    else:
+        with progress("compare with training images", len(pairs)) as advance:
+            digests, how = take_prints(pairs, advance).digests, "by their pixels"
     theirs = set(digests[len(mine) :]) - {b""}
-    return {dataset.ids[i] for i, digest in zip(mine, digests[: len(mine)], strict=True) if digest in theirs}
+    return {dataset.ids[i] for i, digest in zip(mine, digests[: len(mine)], strict=True) if digest in theirs}, how
+
+
+def _of_files(paths: Sequence[Path], mine: int) -> tuple[bytes, ...]:
+    """A digest of each file that could be one on the other side (the first ``mine``, and the rest): b"" for others."""
+    sizes = [path.stat().st_size for path in paths]
+    both = set(sizes[:mine]) & set(sizes[mine:])
+    return tuple(
+        hashlib.blake2b(path.read_bytes(), digest_size=16).digest() if size in both else b""
+        for path, size in zip(paths, sizes, strict=True)
+    )
 
 
 def _size(path: Path) -> tuple[int, int] | None:

@@ -29,7 +29,7 @@ _MEANING = {
     "localisation": "it touches an object of its class, but not enough",
     "both": "it touches an object of another class, and not enough",
     "background": "there is nothing",
-    MISSED: "nothing was found there, or only badly",
+    MISSED: "no detection found it, nor nearly",
 }
 
 
@@ -59,7 +59,7 @@ def _headline(page: Page, result: Result, score: float, f1: float) -> None:
     page.stats(stats)
     warned = any(check.state == "warning" for check in result.checks)
     if result.checks:
-        page.note(trust_line(result.checks), "warning" if warned else "note")
+        page.note(trust_line(result.checks).replace("trust", "**Trust**", 1), "warning" if warned else "note")
     if result.comparison:
         page.note(comparison_line(result.comparison))
 
@@ -104,7 +104,10 @@ def _curves(page: Page, metrics: Metrics) -> None:
     page.heading("Precision and recall")
     known = [name for name, count in zip(metrics.classes, metrics.objects.tolist(), strict=True) if count]
     groups = [known[k : k + len(TONES)] for k in range(0, len(known), len(TONES))]
-    page.figures([(_chart(metrics, group), "") for group in groups])
+    if len(groups) == 1:
+        page.figure(_chart(metrics, groups[0]))
+    else:
+        page.figures([(_chart(metrics, group), "") for group in groups])
 
 
 def _chart(metrics: Metrics, names: Sequence[str]) -> Markup:
