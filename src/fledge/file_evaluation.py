@@ -14,10 +14,10 @@ from fledge.errors import DataError, UsageError
 from fledge.evaluation.average_precision import score
 from fledge.evaluation.compare import DRAWS, compare
 from fledge.evaluation.fingerprint import labels_sha256
-from fledge.evaluation.merge import MergeRule, merge_patches, names_patches
+from fledge.evaluation.merge import MergeRule, merge_patches, names_patches, patch_of
 from fledge.evaluation.protocols import Protocol, protocol_named
 from fledge.evaluation.results import case_from_files, classes_of, read_results
-from fledge.evaluation.results.listing import Listing
+from fledge.evaluation.results.listing import Listing, listing_of
 from fledge.evaluation.trust import (
     UNKNOWN_SELECTION,
     UNKNOWN_TRAINING,
@@ -27,6 +27,8 @@ from fledge.evaluation.trust import (
     check_training,
 )
 from fledge.reporting.result import Result
+from fledge.reporting.submit import write_submission
+from fledge.types import Detections
 
 
 def evaluate_files(
@@ -73,12 +75,55 @@ def evaluate_files(
     if len(cases) == 2:
         about["compared_with"] = read[1][1]["detections"]
         with progress("bootstrap", DRAWS) as advance:
-            comparison = compare(*cases, rules[0], seed=seed, advance=advance)
+            comparison = compare(cases[0], cases[1], rules[0], seed=seed, advance=advance)
     checks = [check_objects(metrics[0]), UNKNOWN_SELECTION, _training(dataset, trained_on)]
     shared = check_shared(dataset)
     return Result(
         Path(detections).name, dataset, case, metrics, about, (*checks, *([shared] if shared else [])), comparison
     )
+
+
+def submit_files(
+    detections: str | Path,
+    out: str | Path,
+    protocol: str = "dota",
+    merge: MergeRule | None = MergeRule(),  # noqa: B008, a value
+) -> Path:
+    """A zip for the server of a benchmark, from detections in files.
+
+    Args:
+        detections: file or folder, see ``fledge.evaluation.results.FORMS``.
+        out: the zip.
+        protocol: one that has a server: see ``fledge.reporting.submit``.
+        merge: how detections on patches are merged; None: not.
+
+    Raises:
+        UsageError: the protocol has no server.
+        DataError: the detections cannot be used.
+    """
+    listing = read_results(Path(detections), horizontal=protocol_named(protocol).iou == "horizontal")
+    if merge is not None and any(patch_of(name) for name in listing.images):
+        listing = merge_patches(listing, merge)
+    return write_submission(listing, protocol, Path(out))
+
+
+def submit_detections(found: Sequence[Detections], files: Sequence[Path], out: str | Path, protocol: str) -> Path:
+    """A zip for the server of a benchmark, from what was found in some images.
+
+    Args:
+        found: one per image.
+        files: the images.
+        out, protocol: see ``submit_files``.
+
+    Raises:
+        UsageError: the protocol has no server.
+        DataError: classes that it does not know.
+    """
+    sizes = {}
+    for detections, file in zip(found, files, strict=True):
+        height, width = detections.frame.size or (0, 0)
+        sizes[detections.frame.image_id] = (file.name, height, width)
+    return write_submission(listing_of(found), protocol, Path(out), sizes)
 
 
 def _read(

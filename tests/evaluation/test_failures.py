@@ -18,11 +18,16 @@ DOTA = PROTOCOLS["dota"]
 Shape = tuple[int, int, float, float, float, float, float]  # image, label, x, y, w, h, degrees
 
 
+def box_of(shape: Shape) -> list[list[float]]:
+    _, _, x, y, w, h, degrees = shape
+    return rectangle(x, y, w, h, degrees)
+
+
 def case_of(objects: list[Shape], found: list[tuple[Shape, float]], difficult: tuple[int, ...] = ()) -> Case:
     def parts(shapes: list[Shape]) -> tuple[np.ndarray, ...]:
         image = np.array([s[0] for s in shapes], dtype=np.int64)
         label = np.array([s[1] for s in shapes], dtype=np.int64)
-        quads = np.array([rectangle(*s[2:]) for s in shapes], dtype=np.float64).reshape(-1, 4, 2)
+        quads = np.array([box_of(s) for s in shapes], dtype=np.float64).reshape(-1, 4, 2)
         boxes = np.array([[*s[2:6], np.deg2rad((s[6] + 90) % 180 - 90)] for s in shapes]).reshape(-1, 5)
         return image, label, quads, boxes
 
@@ -41,12 +46,12 @@ def iou(p: np.ndarray, q: np.ndarray) -> float:
 
 def plain(objects: list[Shape], found: list[tuple[Shape, float]], difficult: tuple[int, ...]) -> list[str]:
     """The fate of each detection: ``right``, ``-`` or a reason, one at a time from the rules as written."""
-    quads = [np.array(rectangle(*s[2:])) for s in objects]
+    quads = [np.array(box_of(s)) for s in objects]
     taken: set[int] = set()
     fates = [""] * len(found)
     for d in sorted(range(len(found)), key=lambda k: -found[k][1]):
-        (image, label, *box), _ = found[d]
-        mine = np.array(rectangle(*box))
+        (image, label, x, y, w, h, angle), _ = found[d]
+        mine = np.array(rectangle(x, y, w, h, angle))
         near = [g for g, s in enumerate(objects) if s[0] == image]
         overlap = {g: iou(mine, quads[g]) for g in near}
         own = [g for g in near if objects[g][1] == label]
@@ -57,7 +62,9 @@ def plain(objects: list[Shape], found: list[tuple[Shape, float]], difficult: tup
             taken.add(best)
         elif any(overlap[g] > 0.5 for g in other):
             fates[d] = "classification"
-        elif any(overlap[g] >= 0.1 and iou(np.array(rectangle(*box[:4], objects[g][6])), quads[g]) > 0.5 for g in own):
+        elif any(
+            overlap[g] >= 0.1 and iou(np.array(rectangle(x, y, w, h, objects[g][6])), quads[g]) > 0.5 for g in own
+        ):
             fates[d] = "angle"
         elif any(overlap[g] >= 0.1 for g in own):
             fates[d] = "localisation"
@@ -171,7 +178,7 @@ def test_the_best_f1() -> None:
     far = (0, 0, 250.0, 50.0, 60.0, 12.0, 0.0)
     case = case_of([LONG, far], [(LONG, 0.9), ((0, 0, 400.0, 0.0, 9.0, 9.0, 0.0), 0.5), (far, 0.5)])
     outcome = match(case, DOTA).outcome[0]
-    assert best_f1(case, outcome, 2) == (0.5, pytest.approx(2 * 2 / 5))
+    assert best_f1(case, outcome, 2) == pytest.approx((0.5, 2 * 2 / 5))
     assert best_f1(case_of([LONG], []), np.zeros(0, dtype=np.int8), 1) == (1.0, 0.0)
 
 

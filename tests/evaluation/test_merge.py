@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,7 +36,7 @@ def listing(rows: list[tuple[str, str, float, list[list[float]]]]) -> Listing:
     )
 
 
-def plain_nms(rows: list[int], groups: list[object], found: Listing, quads: np.ndarray, iou: float) -> list[int]:
+def plain_nms(rows: list[int], groups: Sequence[object], found: Listing, quads: np.ndarray, iou: float) -> list[int]:
     kept: list[int] = []
     for i in sorted(rows, key=lambda r: (-found.score[r], r)):
         mine = Polygon(quads[i])

@@ -55,6 +55,10 @@ def evaluate(
     merge: Annotated[
         bool, typer.Option("--merge/--no-merge", help="Merge detections on patches into whole images where needed.")
     ] = True,
+    submit: Annotated[
+        Path | None,
+        typer.Option("--submit", help="Instead of figures: this zip for the server of --protocol; no labels needed."),
+    ] = None,
     skip_bad_labels: Annotated[
         bool, typer.Option("--skip-bad-labels", help="With --ground-truth: leave bad labels out and say how many.")
     ] = False,
@@ -75,9 +79,15 @@ def evaluate(
 
         fledge evaluate --detections Task1 --ground-truth DOTA --split val --protocol dota --out report
 
+        fledge evaluate runs/student --data DOTA/test/images --protocol dota --submit task1.zip
+
         fledge evaluate --detections ours.json --compare theirs.json --ground-truth HRSC --protocol hrsc_07,hrsc_12
     """
-    if detections is not None or run is None:
+    if submit is not None:
+        from fledge.cli.evaluate_files import write_submission
+
+        write_submission(run, data, detections, protocol, submit, merge, device)
+    elif detections is not None or run is None:
         from fledge.cli.evaluate_files import Options, evaluate_files
 
         more = Options(protocol, _renaming(remap or []), compare, trained_on, merge, skip_bad_labels, out)

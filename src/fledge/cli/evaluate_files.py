@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from fledge.reporting.result import Result
 
 
+_LEAST_SCORE = 0.05  # what servers and merging take
+
+
 class Options(NamedTuple):
     """What is asked for, as ``fledge.api.evaluate_files`` names it."""
 
@@ -56,6 +59,30 @@ def evaluate_files(
         skip_bad_labels=options.skip_bad_labels,
     )
     show(result, options.out)
+
+
+def write_submission(
+    run: Path | None, data: Path | None, detections: Path | None, protocol: str, out: Path, merge: bool, device: str
+) -> None:
+    """Write a zip for a benchmark's server: of a run on a folder of images, or of detections in files.
+
+    Raises:
+        UsageError: arguments that do not go together.
+    """
+    from fledge import api
+    from fledge.errors import UsageError
+    from fledge.evaluation.merge import MergeRule
+    from fledge.file_evaluation import submit_detections, submit_files
+    from fledge.inference.writers import image_files
+
+    if detections is not None and run is None:
+        submit_files(detections, out, protocol, MergeRule() if merge else None)
+    elif run is not None and data is not None and detections is None:
+        files = image_files([data])
+        submit_detections(api.detect(run, files, _LEAST_SCORE, device), files, out, protocol)
+    else:
+        raise UsageError("what to submit: give a run folder and --data with the images, or --detections")
+    print(f"written: {out}")
 
 
 def show(result: Result, out: Path | None) -> None:

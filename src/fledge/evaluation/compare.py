@@ -107,7 +107,8 @@ def compare(
     one = np.ones(count)
     return Comparison(
         rankings[0].name,
-        *(ranking.figure(one) for ranking in rankings),
+        rankings[0].figure(one),
+        rankings[1].figure(one),
         float(known.mean()) if len(known) else math.nan,
         float(low),
         float(high),

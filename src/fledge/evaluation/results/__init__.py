@@ -37,12 +37,12 @@ _PICKLES = (".pkl", ".pickle")
 _OFFICIAL = {"dota": dota.DOTA_V20, "dior_r": dior_r.DIOR}
 
 
-def read_results(path: Path, truth: DetectionDataset, horizontal: bool = False) -> Listing:
+def read_results(path: Path, truth: DetectionDataset | None = None, horizontal: bool = False) -> Listing:
     """The detections in a file or folder of any form in ``FORMS``.
 
     Args:
         path: file or folder.
-        truth: the ground truth, which gives numbers in the files their meaning.
+        truth: the ground truth, which gives numbers in the files their meaning; None where there is none.
         horizontal: of a folder that holds both, take the horizontal boxes (Task 2).
 
     Raises:
@@ -115,21 +115,23 @@ def classes_of(dataset: DetectionDataset, *listings: Listing) -> tuple[str, ...]
     return (*dataset.classes, *(name for key, name in official.items() if key in written - known))
 
 
-def ids_of(truth: DetectionDataset, folder: Path) -> Ids:
+def ids_of(truth: DetectionDataset | None, folder: Path) -> Ids:
     """What numbers in result files in ``folder`` mean: from the ground truth, or a data.yaml beside the results."""
     images: dict[int | str, str] = {}
     categories: dict[int | str, str] = {}
-    path = coco.split_files(truth.root).get(truth.split) if truth.format == "coco" else None
+    path = coco.split_files(truth.root).get(truth.split) if truth and truth.format == "coco" else None
     if path is not None:
         content = load_json(path, "COCO", "restore the ground truth")
         images = {entry["id"]: Path(str(entry["file_name"])).stem for entry in content["images"]}
         categories = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
     beside = [place for place in (folder, folder.parent) if (place / "data.yaml").is_file()]
-    names = yolo_obb.class_names(beside[0]) if beside else truth.classes if truth.format == "yolo_obb" else ()
-    return Ids(images, truth.ids, categories, names)
+    names = truth.classes if truth and truth.format == "yolo_obb" else ()
+    if beside:
+        names = yolo_obb.class_names(beside[0])
+    return Ids(images, truth.ids if truth else (), categories, names)
 
 
-def _read_folder(path: Path, truth: DetectionDataset, horizontal: bool) -> Listing:
+def _read_folder(path: Path, truth: DetectionDataset | None, horizontal: bool) -> Listing:
     files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
     if any(TASK_FILE.fullmatch(file.name) for file in files):
         return _read_tasks([_source(file) for file in files if TASK_FILE.fullmatch(file.name)], path, horizontal)
@@ -160,8 +162,10 @@ def _read_tasks(sources: list[Source], path: Path, horizontal: bool) -> Listing:
     return read_task_files(sources, task, str(path))
 
 
-def _read_labels(files: list[Path], path: Path, truth: DetectionDataset) -> Listing:
+def _read_labels(files: list[Path], path: Path, truth: DetectionDataset | None) -> Listing:
     names = ids_of(truth, path).names
+    if truth is None:
+        raise DataError(f"fractions of unknown images: {path}: give --ground-truth, or files in pixels")
     if not names:
         raise DataError(
             f"class indices have no names: {path}: tools number classes differently: put the detector's data.yaml "

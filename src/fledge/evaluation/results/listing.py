@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fledge.data.labels import FARTHEST, LabelProblem, refuse
+from fledge.geometry.boxes import corners
+from fledge.types import Detections
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -131,6 +133,23 @@ class Collector:
             self.horizontal,
             tuple(self.notes),
         )
+
+
+def listing_of(found: Sequence[Detections]) -> Listing:
+    """What was found in some images, one after the other."""
+    into = Collector("found by fledge", records=True)
+    for detections in found:
+        labels = np.array([into.label(name) for name in detections.classes], dtype=np.int64)
+        count = len(detections)
+        into.add(
+            detections.frame.image_id,
+            into.image_codes([detections.frame.image_id] * count),
+            labels[detections.labels.numpy()] if count else labels[:0],
+            detections.scores.double().numpy(),
+            corners(detections.boxes.double()).numpy(),
+            np.arange(1, count + 1),
+        )
+    return into.listing("detections")
 
 
 def place_of(file: str, number: int, records: bool) -> str:
