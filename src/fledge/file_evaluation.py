@@ -150,7 +150,7 @@ def _merged(
             "give the folder that `fledge tile` made, or another protocol"
         )
     if rule is None:
-        raise UsageError("the detections are of patches, the ground truth of whole images: leave out --no-merge")
+        raise UsageError("the detections are of patches, the ground truth of whole images: leave out --merge none")
     whole = merge_patches(listing, rule)
     counts = {"patches": len(listing.images), "before": len(listing), "after": len(whole)}
     return whole, {**rule._asdict(), **counts}

@@ -131,8 +131,13 @@ def test_patches_are_merged_when_the_labels_are_of_whole_images(data: Path) -> N
     assert result.about["merge"]["patches"] == 8
     assert result.about["merge"]["after"] == 11  # the double one of i0 is gone as well
     assert "merged from 8 patches: scores from 0.05" in call("--detections", folder, "--ground-truth", data / "data")
-    with pytest.raises(UsageError, match="leave out --no-merge"):
-        api.evaluate_files(data / "data", folder, merge=None)
+    with pytest.raises(UsageError, match="leave out --merge none"):
+        call("--detections", folder, "--ground-truth", data / "data", "--merge", "none")
+    with pytest.raises(UsageError, match="not SCORE,IOU,IOU"):
+        call("--detections", folder, "--ground-truth", data / "data", "--merge", "0.1,x")
+    assert "scores from 0.85" in call(
+        "--detections", folder, "--ground-truth", data / "data", "--merge", "0.85,0.3,0.3"
+    )
     with pytest.raises(DataError, match="protocol ohd compares patches"):
         api.evaluate_files(data / "data", folder, protocol="ohd")
 

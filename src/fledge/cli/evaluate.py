@@ -53,8 +53,14 @@ def evaluate(
         Path | None, typer.Option("--trained-on", help="Folder of the training images, to look for those evaluated.")
     ] = None,
     merge: Annotated[
-        bool, typer.Option("--merge/--no-merge", help="Merge detections on patches into whole images where needed.")
-    ] = True,
+        str,
+        typer.Option(
+            "--merge",
+            metavar="SCORE,IOU,IOU",
+            help="How patches are merged into whole images where needed: least score, NMS in patches, NMS in images; "
+            "or none.",
+        ),
+    ] = "0.05,0.5,0.1",
     submit: Annotated[
         Path | None,
         typer.Option("--submit", help="Instead of figures: this zip for the server of --protocol; no labels needed."),

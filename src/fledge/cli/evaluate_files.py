@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fledge.api import Evaluation
+    from fledge.evaluation.merge import MergeRule
     from fledge.evaluation.trust import Check
     from fledge.reporting.result import Result
 
@@ -26,7 +27,7 @@ class Options(NamedTuple):
     remap: Mapping[str, str]
     compare: Path | None
     trained_on: Path | None
-    merge: bool
+    merge: str
     skip_bad_labels: bool
     out: Path | None
 
@@ -41,7 +42,6 @@ def evaluate_files(
     """
     from fledge import api
     from fledge.errors import UsageError
-    from fledge.evaluation.merge import MergeRule
 
     if detections is None or ground_truth is None or run is not None or len(splits) > 1:
         raise UsageError(
@@ -52,7 +52,7 @@ def evaluate_files(
         detections,
         splits[0] if splits else None,
         options.protocol.split(","),
-        merge=MergeRule() if options.merge else None,
+        merge=_merging(options.merge),
         compare_with=options.compare,
         trained_on=options.trained_on,
         remap=options.remap,
@@ -62,7 +62,7 @@ def evaluate_files(
 
 
 def write_submission(
-    run: Path | None, data: Path | None, detections: Path | None, protocol: str, out: Path, merge: bool, device: str
+    run: Path | None, data: Path | None, detections: Path | None, protocol: str, out: Path, merge: str, device: str
 ) -> None:
     """Write a zip for a benchmark's server: of a run on a folder of images, or of detections in files.
 
@@ -71,18 +71,34 @@ def write_submission(
     """
     from fledge import api
     from fledge.errors import UsageError
-    from fledge.evaluation.merge import MergeRule
     from fledge.file_evaluation import submit_detections, submit_files
     from fledge.inference.writers import image_files
 
     if detections is not None and run is None:
-        submit_files(detections, out, protocol, MergeRule() if merge else None)
+        submit_files(detections, out, protocol, _merging(merge))
     elif run is not None and data is not None and detections is None:
         files = image_files([data])
         submit_detections(api.detect(run, files, _LEAST_SCORE, device), files, out, protocol)
     else:
         raise UsageError("what to submit: give a run folder and --data with the images, or --detections")
     print(f"written: {out}")
+
+
+def _merging(text: str) -> MergeRule | None:
+    """The rule of --merge.
+
+    Raises:
+        UsageError: not three numbers, and not ``none``.
+    """
+    from fledge.errors import UsageError
+    from fledge.evaluation.merge import MergeRule
+
+    if text == "none":
+        return None
+    try:
+        return MergeRule(*(float(number) for number in text.split(",")))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"not SCORE,IOU,IOU: --merge {text}: write for example --merge 0.05,0.5,0.1") from error
 
 
 def show(result: Result, out: Path | None) -> None:
