@@ -42,7 +42,9 @@ def run_checks(run: Path, dataset: DetectionDataset, metrics: Metrics) -> tuple[
 
 
 def _meta(run: Path) -> dict[str, Any] | None:
-    checkpoint = run if (run / "manifest.json").is_file() else newest_checkpoint(run / "checkpoints")
+    checkpoint = newest_checkpoint(run / "checkpoints") or newest_checkpoint(run)
+    if (run / "manifest.json").is_file():
+        checkpoint = run
     try:
         return None if checkpoint is None else dict(open_manifest(checkpoint)["meta"])
     except (DataError, *DAMAGE):
@@ -50,8 +52,9 @@ def _meta(run: Path) -> dict[str, Any] | None:
 
 
 def _selected_on(meta: dict[str, Any]) -> list[tuple[str, str]]:
+    """Folder and split of the choice; only a checkpoint that was chosen has the ``value`` it was chosen for."""
     chosen = meta.get("selected_on")
-    if not isinstance(chosen, dict):
+    if not isinstance(chosen, dict) or "value" not in chosen:
         return []
     return [(str(chosen.get("data", "")), str(chosen.get("split", "")))]
 

@@ -119,7 +119,7 @@ def ids_of(truth: DetectionDataset | None, folder: Path) -> Ids:
     """What numbers in result files in ``folder`` mean: from the ground truth, or a data.yaml beside the results."""
     images: dict[int | str, str] = {}
     categories: dict[int | str, str] = {}
-    path = coco.split_files(truth.root).get(truth.split) if truth and truth.format == "coco" else None
+    path = coco.split_files(truth.root).get(truth.split) if truth else None
     if path is not None:
         content = load_json(path, "COCO", "restore the ground truth")
         images = {entry["id"]: Path(str(entry["file_name"])).stem for entry in content["images"]}
