@@ -132,3 +132,13 @@ def test_a_submission_needs_no_labels(run: Path, tmp_path: Path) -> None:
     call(run, "--data", images, "--submit", tmp_path / "out.zip", "--protocol", "dota")
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         assert len(archive.namelist()) == 15
+
+
+def test_protocols_side_by_side(run: Path, tmp_path: Path) -> None:
+    out = call(run, "--protocol", "hrsc_07,hrsc_12", "--out", tmp_path / "two.json")
+    assert "protocol: hrsc_07" in out
+    assert "protocol: hrsc_12" in out
+    record = json.loads((tmp_path / "two.json").read_text())
+    assert record["protocols"].keys() == {"hrsc_07", "hrsc_12"}
+    assert record["AP50"] == record["protocols"]["hrsc_07"]["AP50"]
+    assert record["cost"]["parameters"] > 0

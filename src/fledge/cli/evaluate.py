@@ -115,7 +115,7 @@ def _of_run(
     from rich.console import Console
 
     from fledge import api
-    from fledge.cli.evaluate_files import write_run_report
+    from fledge.cli.evaluate_files import show_run
     from fledge.errors import UsageError
     from fledge.evaluation.summary import evaluation_record, splits_record
     from fledge.evaluation.trust import trust_line, trust_record
@@ -124,7 +124,8 @@ def _of_run(
 
     if len(set(splits)) < len(splits):
         raise UsageError(f"a split twice: --split {', '.join(map(str, splits))}: name each once")
-    results = [api.evaluate(run, data, name, protocol, device, remap=names) for name in splits]
+    first, *others = protocol.split(",")
+    results = [api.evaluate(run, data, name, first, device, remap=names) for name in splits]
     records = {r.dataset.split: evaluation_record(r.metrics, r.cost, r.about) for r in results}
     console = Console()
     for result, (name, record) in zip(results, records.items(), strict=True):
@@ -134,8 +135,9 @@ def _of_run(
         checks = run_checks(run, result.dataset, result.metrics)
         print(trust_line(checks))
         record["trust"] = trust_record(checks)
-        if out and out.suffix != ".json":
-            write_run_report(run, result, checks, out if len(results) == 1 else out / name)
+        if others or (out and out.suffix != ".json"):
+            folder = out / name if out and len(results) > 1 else out
+            record |= show_run(run, result, checks, others, folder if out and out.suffix != ".json" else None)
     everything = splits_record(records, {r.dataset.split: r.metrics for r in results})
     for row in everything["gaps"]:
         console.print(_gap(row, records))

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -121,12 +121,30 @@ def show(result: Result, out: Path | None) -> None:
         _write(result, out)
 
 
-def write_run_report(run: Path, evaluation: Evaluation, checks: Sequence[Check], out: Path) -> None:
-    """Write all tables and the page of an evaluated run."""
-    from fledge.reporting.result import Result
+def show_run(
+    run: Path, evaluation: Evaluation, checks: Sequence[Check], protocols: Sequence[str], out: Path | None
+) -> dict[str, Any]:
+    """Print what further protocols make of an evaluated run, beside the first, and write everything to ``out``.
 
-    metrics, dataset, case = (evaluation.metrics,), evaluation.dataset, evaluation.case
-    _write(Result(run.name, dataset, case, metrics, evaluation.about, tuple(checks)), out)
+    Returns:
+        The figures of all protocols as plain values, if there are several; otherwise nothing.
+    """
+    from rich.console import Console
+
+    from fledge.evaluation.average_precision import score
+    from fledge.evaluation.protocols import protocol_named
+    from fledge.reporting.result import Result
+    from fledge.reporting.tables import result_record, rules
+
+    case = evaluation.case
+    metrics = (evaluation.metrics, *(score(case, protocol_named(name)) for name in protocols))
+    result = Result(run.name, evaluation.dataset, case, metrics, evaluation.about, tuple(checks))
+    if protocols:
+        Console().print(_table(result))
+        print("\n".join(rules(result)[1 : len(metrics)]))
+    if out:
+        _write(result, out)
+    return result_record(result) if protocols else {}
 
 
 def _write(result: Result, out: Path) -> None:

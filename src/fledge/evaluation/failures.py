@@ -90,12 +90,11 @@ def find_failures(
     outcome, limit = matches.outcome[row], protocol.thresholds[row]
     fate = np.full(len(case.found), -1, dtype=np.int8)
     points = np.full(len(case.found), -1, dtype=np.int64)
-    real = np.flatnonzero(~case.objects.ignore)
-    for image in range(len(case.images)):
-        wrong = np.flatnonzero((case.found.image == image) & (outcome == 0))
+    images = len(case.images)
+    near = _by_image(case.objects.image, np.flatnonzero(~case.objects.ignore), images)
+    for image, wrong in enumerate(_by_image(case.found.image, np.flatnonzero(outcome == 0), images)):
         if len(wrong):
-            near = real[case.objects.image[real] == image]
-            fate[wrong], points[wrong] = _reasons(case, protocol, limit, matches, wrong, near)
+            fate[wrong], points[wrong] = _reasons(case, protocol, limit, matches, wrong, near[image])
         advance(image + 1, case.images[image])
     objects = case.objects
     counts = ~objects.ignore & ~(objects.difficult & protocol.honours_difficult)
@@ -141,6 +140,12 @@ def _reasons(
     return fate, np.where(at >= 0, near[at] if len(near) else -1, -1)
 
 
+def _by_image(image: Ints, rows: Ints, count: int) -> list[Ints]:
+    """The ``rows`` of each image, in their order."""
+    order = rows[np.argsort(image[rows], kind="stable")]
+    return np.split(order, np.searchsorted(image[order], np.arange(1, count))) if count else []
+
+
 def _best(rows: Ints, columns: Ints, values: Floats, count: int) -> tuple[Floats, Ints]:
     """The largest value of each of ``count`` rows and its first column; 0 and -1 without any."""
     order = np.lexsort((columns, -values, rows))
@@ -167,10 +172,12 @@ def _found(case: Case, protocol: Protocol, limit: float, matches: Matches, outco
     if protocol.matching == "best":
         found[matches.best_object[right]] = True
         return found
-    objects = np.flatnonzero(~case.objects.ignore)
-    for image in np.unique(case.found.image[right]):
-        mine = matches.order[(case.found.image[matches.order] == image) & (outcome[matches.order] == 1)]
-        near = objects[case.objects.image[objects] == image]
+    images = len(case.images)
+    objects = _by_image(case.objects.image, np.flatnonzero(~case.objects.ignore), images)
+    ranked = _by_image(case.found.image, matches.order[outcome[matches.order] == 1], images)
+    for mine, near in zip(ranked, objects, strict=True):
+        if not len(mine):
+            continue
         iou = quad_iou(_shapes(case.found, mine, protocol), _shapes(case.objects, near, protocol)).numpy()
         iou = np.where(case.found.label[mine][:, None] == case.objects.label[near], iou, 0)
         for values in iou:
