@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from shapely.geometry import Polygon
 from tests.data.made import rectangle
 
+from fledge.evaluation.average_precision import score
 from fledge.evaluation.case import Case, Found, Objects
-from fledge.evaluation.failures import REASONS, best_f1, confusion, find_failures
+from fledge.evaluation.failures import REASONS, Failures, best_f1, confusion, find_failures
 from fledge.evaluation.matching import match
 from fledge.evaluation.protocols import PROTOCOLS
 
@@ -75,6 +76,45 @@ def plain(objects: list[Shape], found: list[tuple[Shape, float]], difficult: tup
     return fates
 
 
+def kept(case: Case, found: list[int], objects: list[int]) -> Case:
+    o, d = case.objects, case.found
+    truth = Objects(o.image[objects], o.label[objects], o.quads[objects], o.boxes[objects], o.difficult[objects],
+                    o.ignore[objects])  # fmt: skip
+    return Case(
+        case.images,
+        case.classes,
+        truth,
+        Found(d.image[found], d.label[found], d.score[found], d.quads[found], d.boxes[found]),
+    )
+
+
+def plain_gains(case: Case, failures: Failures) -> dict[str, float]:
+    """What each kind costs: the errors are mended in the detections themselves, and everything is scored anew."""
+
+    def mean(changed: Case) -> float:
+        values = score(changed, DOTA).ap[:, 0]
+        return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
+
+    everything, whole = list(range(len(case.objects))), mean(case)
+    gains = {}
+    for k, reason in enumerate(REASONS):
+        rows, d, o = [], case.found, case.objects
+        label, quads, boxes = d.label.copy(), d.quads.copy(), d.boxes.copy()
+        mended: set[int] = set()
+        for i in sorted(range(len(d)), key=lambda r: -d.score[r]):
+            g = int(failures.object[i])
+            if failures.fate[i] != k:
+                rows.append(i)
+            elif k in (1, 2, 3) and g not in mended and not failures.found[g] and not o.difficult[g]:
+                mended.add(g)
+                label[i], quads[i], boxes[i] = o.label[g], o.quads[g], o.boxes[g]
+                rows.append(i)
+        changed = Case(case.images, case.classes, o, Found(d.image, label, d.score, quads, boxes))
+        gains[reason] = mean(kept(changed, sorted(rows), everything)) - whole
+    asked = [g for g in everything if not failures.missed[g]]
+    return {**gains, "missed": mean(kept(case, list(range(len(case.found))), asked)) - whole}
+
+
 SHAPES = st.tuples(
     st.integers(0, 1),
     st.integers(0, 1),
@@ -105,6 +145,7 @@ def test_reasons_are_those_of_plain_loops(
     fates = ["-" if o < 0 else "right" if o else REASONS[f] for o, f in zip(outcome, failures.fate, strict=True)]
     assert fates == plain(objects, found, difficult)
     assert not (failures.missed & failures.found).any()
+    assert failures.gain == pytest.approx(plain_gains(case, failures), abs=1e-12)
     table = confusion(case, failures, outcome, 0.0)
     assert table[:, :2].sum() == (outcome >= 0).sum()
     assert np.trace(table[:2, :2]) == (outcome == 1).sum()

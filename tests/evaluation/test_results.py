@@ -18,6 +18,7 @@ from tests.data.made import indexed, rectangle
 from fledge.data.labels import DetectionDataset
 from fledge.errors import DataError
 from fledge.evaluation.results import case_from_files, found_of, objects_of, read_results
+from fledge.evaluation.results.geojson import read_geojson_files
 from fledge.evaluation.results.json_records import Ids, read_records
 from fledge.evaluation.results.label_text import read_label_files
 from fledge.evaluation.results.listing import Listing, Source
@@ -329,6 +330,22 @@ def test_any_label_text_is_read_or_refused_with_its_line(lines: list[list[str]],
     text = "\n".join(" ".join(fields) for fields in lines).encode() + raw
     source, sizes = Source("i0.txt", "at/i0.txt", text), {"i0": (40, 50)}
     only_data_errors(lambda: read_label_files([source], {0: "ship", 1: "plane"}, sizes, "at"), "at/i0.txt:")
+
+
+@settings(max_examples=100)
+@given(
+    features=st.lists(
+        st.fixed_dictionaries(
+            {"properties": st.dictionaries(st.sampled_from(["class", "score"]), VALUES)},
+            optional={"geometry": st.fixed_dictionaries({"coordinates": VALUES})},
+        ),
+        max_size=3,
+    ),
+    raw=st.binary(max_size=3),
+)
+def test_any_geojson_is_read_or_refused_with_its_record(features: list[Any], raw: bytes) -> None:
+    data = json.dumps({"features": features, "coordinates": "pixels"}).encode() + raw
+    only_data_errors(lambda: read_geojson_files([Source("i0.geojson", "at/i0.geojson", data)], "at"), "at/i0.geojson")
 
 
 @settings(max_examples=200)

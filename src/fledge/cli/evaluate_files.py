@@ -113,7 +113,7 @@ def show(result: Result, out: Path | None) -> None:
     print("\n".join(rules(result)))
     print(trust_line(result.checks))
     if result.comparison:
-        print(comparison_line(result.comparison))
+        print(comparison_line(result))
     if out and out.suffix == ".json":
         write_json(out, result_record(result))
         print(f"written: {out}")

@@ -61,7 +61,7 @@ def _headline(page: Page, result: Result, score: float, f1: float) -> None:
     if result.checks:
         page.note(trust_line(result.checks).replace("trust", "**Trust**", 1), "warning" if warned else "note")
     if result.comparison:
-        page.note(comparison_line(result.comparison))
+        page.note(comparison_line(result))
 
 
 def _figures(page: Page, result: Result) -> None:

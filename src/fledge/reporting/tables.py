@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 from fledge.evaluation.average_precision import Metrics
-from fledge.evaluation.compare import Comparison
 from fledge.evaluation.summary import evaluation_record
 from fledge.evaluation.trust import trust_line, trust_record
 from fledge.reporting.result import Result
@@ -105,7 +105,7 @@ def markdown(result: Result) -> str:
     lines.append("| **mean** | | " + " | ".join(f"**{percent(mean)}**" for _, _, mean in heads) + " |")
     below = [*rules(result), trust_line(result.checks)]
     if result.comparison:
-        below.append(comparison_line(result.comparison))
+        below.append(comparison_line(result))
     return "\n".join([*lines, "", *(f"- {line}" for line in below), ""])
 
 
@@ -135,12 +135,16 @@ def curves_csv(result: Result) -> str:
     return text.getvalue()
 
 
-def comparison_line(found: Comparison) -> str:
-    """A comparison in words."""
+def comparison_line(result: Result) -> str:
+    """The comparison in words; "" without one."""
+    found = result.comparison
+    if found is None:
+        return ""
+    other = PurePath(result.about["compared_with"]["path"]).name
     return (
-        f"{found.figure} {percent(found.first)} and {percent(found.second)}: difference {signed(found.difference)}, "
-        f"95 % interval {signed(found.low)} to {signed(found.high)}, p {found.p:.3g} (paired bootstrap over "
-        f"{found.images} images, {found.draws} draws, seed {found.seed})"
+        f"{found.figure} {percent(found.first)} of {result.name}, {percent(found.second)} of {other}: difference "
+        f"{signed(found.difference)}, 95 % interval {signed(found.low)} to {signed(found.high)}, p {found.p:.3g} "
+        f"(paired bootstrap over {found.images} images, {found.draws} draws, seed {found.seed})"
     )
 
 
