@@ -4,8 +4,8 @@ Every false positive gets the first reason that holds; t is the IoU threshold, b
 
 1. duplicate: it overlaps an object of its class enough (t), but a better detection took that one.
 2. classification: it overlaps an object of another class enough.
-3. angle: of the objects of its class that it overlaps by b or more, it would overlap one enough if its rectangle were
-   turned about the centre to that object's angle. Not for horizontal boxes.
+3. angle: it would overlap an object of its class, which it crosses, enough if its rectangle were turned about the
+   centre to that object's angle. Not for horizontal boxes. (A thin object that is crossed has little overlap.)
 4. localisation: it overlaps an object of its class by b or more.
 5. both: it overlaps an object of another class by b or more.
 6. background: none of these.
@@ -115,15 +115,12 @@ def _reasons(
     same = case.found.label[wrong[i]] == case.objects.label[near[j]]
     own, own_at = _best(i[same], j[same], iou[same], len(wrong))
     other, other_at = _best(i[~same], j[~same], iou[~same], len(wrong))
-    close = same & (iou >= BACKGROUND_IOU)
     turned, turned_at = np.zeros(len(wrong)), np.full(len(wrong), -1)
-    if protocol.iou != "horizontal" and close.any():
-        boxes = case.found.boxes[wrong[i[close]]].copy()
-        boxes[:, 4] = case.objects.boxes[near[j[close]], 4]
+    if protocol.iou != "horizontal" and same.any():
+        boxes = case.found.boxes[wrong[i[same]]].copy()
+        boxes[:, 4] = case.objects.boxes[near[j[same]], 4]
         quads = corners(canonicalize(torch.from_numpy(boxes)))
-        turned, turned_at = _best(
-            i[close], j[close], quad_iou(quads, theirs[j[close]], aligned=True).numpy(), len(wrong)
-        )
+        turned, turned_at = _best(i[same], j[same], quad_iou(quads, theirs[j[same]], aligned=True).numpy(), len(wrong))
 
     def reached(values: Floats) -> Flags:
         return values > limit if protocol.strict else values >= limit
