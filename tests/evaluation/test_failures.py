@@ -124,7 +124,7 @@ SHAPES = st.tuples(
 )
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(
     objects=st.sampled_from([0, 1, 4, 8]).flatmap(lambda n: st.lists(SHAPES, min_size=n, max_size=n)),
     shapes=st.sampled_from([0, 2, 12, 20]).flatmap(lambda n: st.lists(SHAPES, min_size=n, max_size=n)),

@@ -84,7 +84,7 @@ ROW = st.tuples(
 ROWS = st.sampled_from([0, 1, 5, 25, 50]).flatmap(lambda n: st.lists(ROW, min_size=n, max_size=n))
 
 
-@settings(max_examples=80)
+@settings(max_examples=60)
 @given(rows=ROWS, rule=st.sampled_from([MergeRule(), MergeRule(0.05, 0.52, 0.31), MergeRule(0.2, 0.1, 0.9)]))
 def test_it_is_what_plain_loops_find(rows: list[tuple[str, str, float, list[list[float]]]], rule: MergeRule) -> None:
     found = listing(rows)
