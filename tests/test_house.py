@@ -24,6 +24,7 @@ LAYERS = (
     ("engine", "inference", "export", "reporting"),
     ("recipe", "build"),
     ("runs",),
+    ("validation",),
     ("training", "file_evaluation", "provenance"),
     ("api", "quickstart", "diagnosis", "method_cards", "replay"),
     ("cli",),

@@ -7,7 +7,7 @@ from typing import Any
 
 from fledge.data.datasets import FORMATS, detect_format
 from fledge.data.labels import DetectionDataset
-from fledge.engine.checkpoint import newest_checkpoint
+from fledge.engine.checkpoint import checkpoint_at
 from fledge.engine.manifest import DAMAGE, open_manifest
 from fledge.engine.progress import progress
 from fledge.errors import DataError
@@ -42,9 +42,7 @@ def run_checks(run: Path, dataset: DetectionDataset, metrics: Metrics) -> tuple[
 
 
 def _meta(run: Path) -> dict[str, Any] | None:
-    checkpoint = newest_checkpoint(run / "checkpoints") or newest_checkpoint(run)
-    if (run / "manifest.json").is_file():
-        checkpoint = run
+    checkpoint = checkpoint_at(run)
     try:
         return None if checkpoint is None else dict(open_manifest(checkpoint)["meta"])
     except (DataError, *DAMAGE):

@@ -34,8 +34,9 @@ def test_order_and_detections_do_not_matter(the: Case) -> None:
 
 
 def test_the_label_of_an_ignored_region_means_nothing() -> None:
-    first, second = (case([(0, k, rectangle(0, 0, 4, 2), "ignore")], [], 1, 2) for k in (0, 1))
+    first, second = (case([(0, k, rectangle(0, 0, 4, 2), "ignore")], [], 1, 2) for k in (0, 7))
     assert labels_sha256(first) == labels_sha256(second)
+    labels_sha256(case([(0, -1, rectangle(0, 0, 4, 2), "ignore")], [], 1, 0))
 
 
 @pytest.mark.parametrize("name", ["image", "label", "quads", "difficult", "ignore", "images", "classes"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -234,6 +235,24 @@ def test_protocols_are_named_once_and_unknown_ones_refused() -> None:
     assert all(list(p.thresholds) == sorted(p.thresholds) for p in PROTOCOLS.values())
     with pytest.raises(UsageError, match="unknown protocol: dota3: one of dota, "):
         protocol_named("dota3")
+
+
+def test_the_page_lists_the_protocols_as_they_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    rows = {name.strip("`"): rest for name, *rest in lines}
+    assert set(rows) == set(PROTOCOLS)
+    points = {"voc07": "11 points", "voc12": "area", "coco101": "101 points"}
+    for name, p in PROTOCOLS.items():
+        levels = "0.5:0.95" if len(p.thresholds) == 10 else ", ".join(map(str, p.thresholds))
+        assert rows[name][1:] == [
+            p.iou + (" +1" if p.pixel else ""),
+            points[p.interpolation],
+            ">" if p.strict else "≥",
+            p.matching,
+            "neither way" if p.honours_difficult else "like others",
+            levels,
+        ]
 
 
 def test_the_slow_overlap_by_hand() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.geometry.test_quads import BY_HAND, Quad
 
+from fledge.geometry import compiled as compiling
 from fledge.geometry.quad_kernels import outlines, overlaps
 from fledge.geometry.quads import _outlines, quad_iou
 
@@ -85,6 +88,23 @@ def test_what_is_not_finite_makes_nan(value: float) -> None:
         compiled, tensors = both(broken, points)
         assert np.isnan(compiled).all()
         assert np.isnan(tensors).all()
+
+
+def test_without_a_place_to_keep_it_a_loop_is_compiled_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = numba.njit
+
+    def nowhere(cache: bool = False, **rest: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return made(**rest)
+
+    monkeypatch.setattr(compiling, "njit", nowhere)
+
+    @compiling.compiled
+    def half(x: float) -> float:
+        return x / 2
+
+    assert half(3.0) == 1.5
 
 
 def test_nothing() -> None:
