@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.made import indexed, rectangle
 
-from fledge.data.labels import DetectionDataset
+from fledge.data.labels import DetectionDataset, LabelProblem
 from fledge.errors import DataError
 from fledge.evaluation.results import case_from_files, found_of, objects_of, read_results
 from fledge.evaluation.results.geojson import read_geojson_files
 from fledge.evaluation.results.json_records import Ids, read_records
 from fledge.evaluation.results.label_text import read_label_files
-from fledge.evaluation.results.listing import Listing, Source
+from fledge.evaluation.results.listing import Listing, Source, sound
 from fledge.evaluation.results.task_text import read_task_files
+from fledge.evaluation.results.text_table import Layout, read_table
 from fledge.inference.writers import write_detections
 from fledge.types import Detections, Frame
 
@@ -322,6 +323,31 @@ def test_any_task_text_is_read_or_refused_with_its_line(lines: list[list[str]], 
     text = "\n".join(" ".join(fields) for fields in lines).encode() + raw
     source = Source(f"Task{task}_ship.txt", f"at/Task{task}_ship.txt", text)
     only_data_errors(lambda: read_task_files([source], task, "at"), f"at/Task{task}_ship.txt:")
+
+
+NUMBERS = st.floats(-1e6, 1e6).map(lambda v: f"{v:.3f}") | st.sampled_from(["1e3", "-2.5E-1", "+7", ".5", "3."])
+GOOD = st.tuples(
+    st.sampled_from(["i0", "a_b", "é", "#"]),
+    st.floats(0, 1).map(repr),
+    st.lists(NUMBERS, min_size=8, max_size=8),
+    st.sampled_from(["\n", "\r\n", "\n\n", " \n"]),
+)
+
+
+@settings(max_examples=60)
+@given(rows=st.lists(GOOD, max_size=6), space=st.sampled_from([" ", "\t", "  "]))
+def test_whole_files_and_single_lines_are_read_alike(rows: list[tuple[str, str, list[str], str]], space: str) -> None:
+    """A bad last line makes the reader look at every line: the others are what they are without it."""
+    data = "".join(space.join([name, score, *numbers]) + end for name, score, numbers, end in rows).encode()
+    problems: list[LabelProblem] = []
+    layout = Layout("form", 10, 0, lambda _, n: sound(n[:, 0], n[:, 1:]), lambda *_: None)
+    fast = read_table(Source("f", "f", data), layout, problems)
+    assert not problems
+    slow = read_table(Source("f", "f", data + b"\nbad\n"), layout, problems)
+    assert len(problems) == 1
+    assert fast.first == slow.first
+    assert fast.numbers.tolist() == slow.numbers.tolist()
+    assert fast.lines.tolist() == slow.lines.tolist()
 
 
 @settings(max_examples=150)

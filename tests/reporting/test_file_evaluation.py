@@ -170,6 +170,10 @@ def test_no_detections_at_all(data: Path) -> None:
 def test_faults(data: Path) -> None:
     with pytest.raises(UsageError, match="what to evaluate"):
         call("--detections", data / "ours")
+    with pytest.raises(UsageError, match="--data goes with a run"):
+        call("--detections", data / "ours", "--data", data / "data")
+    with pytest.raises(UsageError, match="--compare goes with --detections"):
+        call("run", "--compare", data / "ours")
     with pytest.raises(UsageError, match="unknown protocol"):
         api.evaluate_files(data / "data", data / "ours", protocol="doto")
     with pytest.raises(DataError, match=r"no such folder: .*nowhere"):

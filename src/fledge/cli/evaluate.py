@@ -89,6 +89,10 @@ def evaluate(
 
         fledge evaluate --detections ours.json --compare theirs.json --ground-truth HRSC --protocol hrsc_07,hrsc_12
     """
+    _refuse_strays(
+        {"--data": data, "--device": None if device == "auto" else device} if detections else {},
+        {"--ground-truth": ground_truth, "--compare": compare, "--trained-on": trained_on} if run else {},
+    )
     if submit is not None:
         from fledge.cli.evaluate_files import write_submission
 
@@ -100,6 +104,19 @@ def evaluate(
         evaluate_files(run, ground_truth, detections, split or [], more)
     else:
         _of_run(run, data, [*split] if split else [None], protocol, _renaming(remap or []), out, device)
+
+
+def _refuse_strays(of_run: dict[str, Any], of_files: dict[str, Any]) -> None:
+    """Refuse options of one form that were given with the other, rather than pass over them.
+
+    Raises:
+        UsageError: there is one.
+    """
+    from fledge.errors import UsageError
+
+    for other, options in (("a run", of_run), ("--detections", of_files)):
+        for name in (name for name, value in options.items() if value is not None):
+            raise UsageError(f"{name} goes with {other}: leave it out, or see fledge evaluate --help")
 
 
 def _of_run(
