@@ -161,7 +161,9 @@ def _table(result: Result) -> Table:
 
     heads = columns(result)
     split = f" on {result.dataset.split}" if result.dataset.split else ""
-    table = Table("class", "objects", *(head for head, _, _ in heads), title=f"{result.name}{split}")
+    table = Table(title=f"{result.name}{split}")
+    for head in ("class", "objects", *(head.replace(" ", "\n") for head, _, _ in heads)):
+        table.add_column(head, overflow="fold")
     for k, (name, count) in enumerate(zip(result.case.classes, result.metrics[0].objects.tolist(), strict=True)):
         table.add_row(name, str(count), *(percent(values[k]) for _, values, _ in heads))
     table.add_row("mean", "", *(percent(mean) for _, _, mean in heads), style="bold")

@@ -148,9 +148,10 @@ def _worst(page: Page, result: Result, failures: Failures, outcome: NDArray[np.i
     rows = []
     for worst in found:
         name = result.case.images[worst.image]
-        caption = f"`{name}`: {worst.errors} errors" + (" in all; a part of the image" if worst.part else "")
+        errors = f"`{name}`: {worst.errors} error{'' if worst.errors == 1 else 's'}"
+        caption = errors + (" in all; a part of the image" if worst.part else "")
         if worst.pictures is None:
-            page.paragraph(f"`{name}`: {worst.errors} errors; the image cannot be read.")
+            page.paragraph(f"{errors}; the image cannot be read.")
         else:
             rows.append(GalleryRow(worst.pictures, caption))
     page.gallery(["Labels", "Detections"], rows)
