@@ -24,6 +24,7 @@ from fledge.evaluation.case import Case, case_of
 from fledge.evaluation.cost import Cost, measure_cost
 from fledge.evaluation.fingerprint import labels_sha256
 from fledge.evaluation.protocols import protocol_named
+from fledge.file_evaluation import evaluate_files
 from fledge.inference.predictor import Predictor, Source
 from fledge.inference.together import detect_together, own_share
 from fledge.recipe import Recipe
@@ -31,7 +32,17 @@ from fledge.runs import load_predictor, open_split
 from fledge.training import distill, train, training_batches
 from fledge.types import Detections
 
-__all__ = ["Evaluation", "detect", "distill", "evaluate", "load", "precision", "train", "training_batches"]
+__all__ = [
+    "Evaluation",
+    "detect",
+    "distill",
+    "evaluate",
+    "evaluate_files",
+    "load",
+    "precision",
+    "train",
+    "training_batches",
+]
 
 
 @dataclass(frozen=True)

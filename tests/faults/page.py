@@ -55,6 +55,7 @@ SECTIONS = {
     "distributed": "Several processes",
     "labels": "Labels",
     "label_forms": "Labels, form by form",
+    "results": "Result files",
     "images": "Images",
     "windows": "Objects cut by windows",
     "duplicates": "Duplicate images",

@@ -178,10 +178,10 @@ class LabelProblem(NamedTuple):
     kind: str = "file"
 
 
-def refuse(problems: Sequence[LabelProblem], dataset: str, hint: str = "") -> None:
+def refuse(problems: Sequence[LabelProblem], dataset: str, hint: str = "", content: str = "labels") -> None:
     """Stop when there is a problem: the total by kind, then the first 20 as ``where: what: what to do``, then the hint.
 
-    The objects of one unknown class share a line.
+    The objects of one unknown class share a line. ``content`` says what ``dataset`` holds.
 
     Raises:
         DataError: ``problems`` is not empty.
@@ -200,7 +200,7 @@ def refuse(problems: Sequence[LabelProblem], dataset: str, hint: str = "") -> No
         shown.append(hint)
     noun = "problem" if len(problems) == 1 else "problems"
     kinds = f" ({by_kind(problems)})" if len({problem.kind for problem in problems}) > 1 else ""
-    head = f"{len(problems)} {noun} in the labels{kinds}: {dataset}: correct or remove them:"
+    head = f"{len(problems)} {noun} in the {content}{kinds}: {dataset}: correct or remove them:"
     raise DataError("\n".join([head, *shown]))
 
 

@@ -47,7 +47,7 @@ def parse_coco(root: Path, split: str) -> Draft:
     Raises:
         DataError: files are missing or the json is damaged.
     """
-    path = _files(root).get(split)
+    path = split_files(root).get(split)
     if path is None:
         raise DataError(f"no COCO split {split!r}: {root}: make it look like this:\n{TREE}")
     content = load_json(path, "COCO", f"make it look like this:\n{TREE}")
@@ -68,10 +68,10 @@ def parse_coco(root: Path, split: str) -> Draft:
 
 def coco_splits(root: Path) -> tuple[str, ...]:
     """The splits found: json files whose images have a ``file_name``; ("",) for a folder that is itself a split."""
-    return tuple(sorted(_files(root)))
+    return tuple(sorted(split_files(root)))
 
 
-def _files(root: Path) -> dict[str, Path]:
+def split_files(root: Path) -> dict[str, Path]:
     """From split to its json file."""
     if (root / _BESIDE).is_file():
         return {"": root / _BESIDE}

@@ -43,7 +43,7 @@ def parse_yolo(root: Path, split: str) -> Draft:
     folders = _folders(root)
     if split not in folders:
         raise DataError(f"no YOLO split {split!r}: {root}: make it look like this:\n{TREE}")
-    names = _names(root)
+    names = class_names(root)
     pictures, labels = folders[split]
     images = image_files(pictures)
     if not images:
@@ -134,7 +134,7 @@ def _settings(root: Path) -> dict[str, Any]:
     return content
 
 
-def _names(root: Path) -> tuple[str, ...]:
+def class_names(root: Path) -> tuple[str, ...]:
     """The class names of data.yaml in the order of their indices.
 
     Raises:
