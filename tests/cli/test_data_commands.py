@@ -60,9 +60,20 @@ def test_tile(data: Path, tmp_path: Path, run: Any) -> None:
     assert "train: 7 tiles, 1 without; objects: " in out
     assert re.search(r"objects: \d+ kept, \d+ cut and ignored", out)
     assert f"written: {tmp_path / 'tiles'}" in out
+    code, out, _ = run("tile", data, "--out", tmp_path / "tiles", "--size", 64, "--overlap", 16, "--workers", 2)
+    assert (code, "nothing to do" in out) == (0, True)
     code, _, err = run("tile", data, "--out", tmp_path / "tiles")
     assert code == 2
     assert "output exists" in err
+
+
+def test_tile_at_several_rates(data: Path, tmp_path: Path, run: Any) -> None:
+    rates = ("--rate", 0.5, "--rate", 1, "--image-format", "jpeg")
+    assert run("tile", data, "--out", tmp_path / "tiles", "--size", 64, "--overlap", 16, *rates)[0] == 0
+    names = {path.name for path in (tmp_path / "tiles" / "val" / "images").iterdir()}
+    assert names == {"c__0.5__0___0.jpg", "c__1.0__0___0.jpg", "c__1.0__6___0.jpg"}
+    code, _, err = run("tile", data, "--out", tmp_path / "more", "--rate", 0)
+    assert (code, "rate is 0.0" in err) == (2, True)
 
 
 def test_tile_says_what_counts_nowhere(data: Path, tmp_path: Path, run: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,10 @@ def dota_folder(root: Path, splits: Mapping[str, Mapping[str, tuple[NDArray[Any]
             assert cv2.imwrite(str(root / split / "images" / f"{stem}.png"), pixels)
             (root / split / "labelTxt" / f"{stem}.txt").write_text(text)
     return root
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def stored(path: Path) -> NDArray[Any]:

@@ -206,8 +206,9 @@ def test_nothing_half_written_has_the_final_name(source: Path, tmp_path: Path, m
     with pytest.raises(UsageError, match="unfinished work"):
         convert_dataset(source, tmp_path / "out", "dota")
     convert_dataset(source, tmp_path / "out", "coco")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["annotations", "train", "valid"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["annotations", "plan.json", "train", "valid"]
+    assert not convert_dataset(source, tmp_path / "out", "coco").made
     with pytest.raises(UsageError, match="output exists"):
-        convert_dataset(source, tmp_path / "out", "coco")
+        convert_dataset(source, tmp_path / "out", "dota")
     with pytest.raises(UsageError, match="unknown format 'kitti'"):
         convert_dataset(source, tmp_path / "other", "kitti")

@@ -15,6 +15,7 @@ from fledge.cli.tile import (
     SplitOption,
     UnlabelledOption,
     say_lost,
+    say_made,
 )
 
 
@@ -58,4 +59,4 @@ def convert(
     for name, counts in report.splits.items():
         print(f"{name}: {counts.images} images, {sum(counts.objects.values())} objects, {counts.ignored} ignored")
     say_lost(report.lost, report.notes)
-    print(f"written: {out}")
+    say_made(out, report.made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from fledge.data.datasets.dota import IGNORED_AS_2
 from fledge.data.labels import DetectionDataset, Summary
 from fledge.data.splits import Progress, open_splits, silent
-from fledge.data.staging import copy_file, staged
+from fledge.data.staging import copy_file, is_made, staged
 from fledge.data.tile_folder import fingerprint
 from fledge.data.writers import WRITERS
 from fledge.errors import UsageError
@@ -25,11 +26,13 @@ class ConversionReport(NamedTuple):
         splits: counts of each split.
         lost: what the format could not hold, as counts by description.
         notes: of the readers.
+        made: False if the folder was complete before.
     """
 
     splits: dict[str, Summary]
     lost: dict[str, int]
     notes: tuple[str, ...]
+    made: bool
 
 
 def convert_dataset(
@@ -43,7 +46,8 @@ def convert_dataset(
 ) -> ConversionReport:
     """Write a dataset down in another format; the image files stay byte for byte what they are.
 
-    ``out`` appears when it is complete; until then the work lies in ``out.part`` and goes on there when repeated.
+    ``out`` appears when it is complete; until then the work lies in ``out.part`` and goes on there when repeated. Where
+    ``out`` is complete already, from the same data and settings, nothing is done.
     ``out/SPLIT/converted.json`` says where a split came from and what was lost.
 
     Args:
@@ -71,14 +75,19 @@ def convert_dataset(
         "splits": {dataset.split: fingerprint(dataset) for dataset in datasets},
     }
     lost = Counter(WRITERS[form].lost_names(datasets))
-    with staged(out, plan) as part:
-        for dataset in datasets:
-            lost.update(_convert(dataset, part, form, images == "link", progress))
+    there = is_made(out, plan)
+    if not there:
+        with staged(out, plan) as part:
+            for dataset in datasets:
+                _convert(dataset, part, form, images == "link", progress)
+    for dataset in datasets:
+        record = json.loads((out / dataset.split / "converted.json").read_text(encoding="utf-8"))
+        lost.update(record["lost"])
     notes = tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes))
-    return ConversionReport({dataset.split: dataset.summary() for dataset in datasets}, dict(+lost), notes)
+    return ConversionReport({dataset.split: dataset.summary() for dataset in datasets}, dict(+lost), notes, not there)
 
 
-def _convert(dataset: DetectionDataset, root: Path, form: str, link: bool, progress: Progress) -> dict[str, int]:
+def _convert(dataset: DetectionDataset, root: Path, form: str, link: bool, progress: Progress) -> None:
     folder = root / WRITERS[form].image_folder(dataset.split)
     with progress(f"convert {dataset.split}", len(dataset)) as advance:
         for i, path in enumerate(dataset.paths):
@@ -95,4 +104,3 @@ def _convert(dataset: DetectionDataset, root: Path, form: str, link: bool, progr
         "lost": lost,
     }
     write_json(root / dataset.split / "converted.json", record)
-    return lost
