@@ -188,7 +188,7 @@ def test_pixels_that_a_format_cannot_hold(samples: Any, nodata: int | None, form
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.float32, np.float64])
 @pytest.mark.parametrize("bands", [1, 3, 5])
 def test_tiff_loses_nothing(tmp_path: Path, dtype: type, bands: int) -> None:
-    samples = np.random.default_rng(0).normal(60, 20, (9, 7, bands)).astype(dtype)
+    samples: Any = np.random.default_rng(0).normal(60, 20, (9, 7, bands)).astype(dtype)
     data, suffix = encode_stored(Stored(samples), "tiff", Path("a"))
     (tmp_path / f"a{suffix}").write_bytes(data)
     read = read_stored(tmp_path / f"a{suffix}").samples

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from fledge.data.health import HUGE_SHARE, TINY_PX, Health, SplitHealth
 from fledge.data.labels import by_kind
+from fledge.data.published import Comparison
 from fledge.data.splits import WHOLE
 
 IMBALANCE = 100
@@ -32,7 +33,7 @@ class Finding(NamedTuple):
 
 def findings(health: Health) -> list[Finding]:
     """What was found, errors first."""
-    found = [*_files(health), *_twins(health), *_classes(health)]
+    found = [*_files(health), *_twins(health), *_classes(health), *_published(health)]
     for name, split in health.splits.items():
         found += [Finding(kind, name, text) for kind, text in _objects(split)]
     return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.kind))
@@ -75,6 +76,39 @@ def _classes(health: Health) -> Iterator[Finding]:
         yield Finding(
             "warning", WHOLE, f"{health.against} has classes that are not here: {', '.join(health.only_there)}"
         )
+
+    for one, two in health.alike:
+        yield Finding("warning", WHOLE, f"{one} and {two} may be one class: rename on reading (--remap)")
+
+
+def _published(health: Health) -> Iterator[Finding]:
+    """A dataset that only looks like a known one may be a part of it, or cut into tiles: no reason to warn."""
+    if health.known is None:
+        return
+    kind: Kind = "warning" if health.named else "note"
+    title = health.known.title
+    agreeing = [comparison for comparison in health.comparisons if comparison.agrees]
+    if not health.named:
+        yield Finding("note", WHOLE, f"the classes are those of {title}")
+    if agreeing:
+        yield Finding("note", WHOLE, f"as published of {title}: {'; '.join(map(_figure, agreeing))}")
+    for comparison in health.comparisons:
+        if not comparison.agrees:
+            said = " or ".join(f"{figure:,}" for figure in comparison.published)
+            sure = "" if comparison.verified else " (not verified)"
+            text = f"{_figure(comparison)}, {said} published of {title}{sure}"
+            yield Finding(kind if comparison.verified else "note", comparison.split or WHOLE, text)
+    if health.unlisted:
+        yield Finding(kind, WHOLE, f"{title} has no class {', '.join(health.unlisted)}")
+    if health.unfound:
+        yield Finding(kind, WHOLE, f"classes of {title} that are not here: {', '.join(health.unfound)}")
+
+
+def _figure(comparison: Comparison) -> str:
+    what = comparison.what if comparison.what in ("images", "objects") else f"of {comparison.what}"
+    if comparison.found == 1 and what == comparison.what:
+        what = what.removesuffix("s")
+    return " ".join(filter(None, (comparison.split, f"{comparison.found:,}", what)))
 
 
 def _objects(split: SplitHealth) -> Iterator[tuple[Kind, str]]:

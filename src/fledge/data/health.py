@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fledge.data.catalogue import KnownDataset
+from fledge.data.class_names import alike_between, alike_within, differences
 from fledge.data.duplicates import Twin, find_twins, take_prints
-from fledge.data.labels import DetectionDataset, Summary, class_key, without_duplicates
-from fledge.data.measures import axis_aligned, beyond_edge, fit_iou
+from fledge.data.labels import DetectionDataset, Summary, without_duplicates
+from fledge.data.measures import Histogram, axis_aligned, beyond_edge, fit_iou, histograms
+from fledge.data.published import Comparison, class_differences, compare, known_dataset, recognise
 from fledge.data.splits import WHOLE, Progress, open_splits, silent, split_names
 from fledge.errors import DataError
 
@@ -39,6 +42,7 @@ class SplitHealth:
         sizes: square root of the area, pixels, at ``PERCENTILES`` of the objects (empty without objects).
         lengths: the long side, likewise.
         image_sizes: images by (width, height), the most frequent first.
+        histograms: of sizes, aspects, angles and objects in an image.
     """
 
     dataset: DetectionDataset
@@ -52,6 +56,7 @@ class SplitHealth:
     sizes: tuple[float, ...]
     lengths: tuple[float, ...]
     image_sizes: dict[tuple[int, int], int]
+    histograms: tuple[Histogram, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +72,11 @@ class Health:
         unreadable: images that cannot be decoded.
         against: the other dataset, if one was compared.
         only_here, only_there: class names that the other dataset lacks, or has in addition.
+        alike: pairs of class names that may be one class spelt twice, here, or here and in the other dataset.
+        known: the catalogue's dataset that this is said to be (``named``) or looks like.
+        named: whether the user said so.
+        comparisons: figures beside those published of ``known``.
+        unlisted, unfound: class names that ``known`` lacks, or has in addition.
     """
 
     root: Path
@@ -78,6 +88,12 @@ class Health:
     against: Path | None = None
     only_here: tuple[str, ...] = ()
     only_there: tuple[str, ...] = ()
+    alike: tuple[tuple[str, str], ...] = ()
+    known: KnownDataset | None = None
+    named: bool = False
+    comparisons: tuple[Comparison, ...] = ()
+    unlisted: tuple[str, ...] = ()
+    unfound: tuple[str, ...] = ()
 
     @property
     def bad_labels(self) -> int:
@@ -95,17 +111,22 @@ class Health:
         return not (self.refused or self.unreadable or self.bad_labels or self.leaks)
 
 
-def check_dataset(root: Path, against: Path | None = None, progress: Progress = silent) -> Health:
+def check_dataset(
+    root: Path, against: Path | None = None, progress: Progress = silent, name: str | None = None
+) -> Health:
     """Measure all splits of a dataset and look for images that occur twice.
 
     Args:
         root: a dataset in any format that can be read. Bad labels, and splits that cannot be read, are collected.
         against: another dataset to compare classes and images with.
         progress: shows how far the images are.
+        name: the catalogue's dataset that it is; by default one with the same classes.
 
     Raises:
         DataError: there is no dataset, or none of its splits can be read.
+        UsageError: a name that the catalogue lacks.
     """
+    named = known_dataset(name) if name else None
     opened, refused = _open(root)
     others, _ = _open(against) if against else ([], {})
     names = [(dataset.split, path) for dataset in opened for path in dataset.paths]
@@ -114,7 +135,11 @@ def check_dataset(root: Path, against: Path | None = None, progress: Progress = 
         prints = take_prints(names, advance)
     own = {dataset.split for dataset in opened}
     twins = [twin for twin in find_twins(prints) if {twin.split, twin.other_split} & own]
-    here, there = ({class_key(name): name for dataset in part for name in dataset.classes} for part in (opened, others))
+    known = named or recognise(opened)
+    here, there = ([name for dataset in part for name in dataset.classes] for part in (opened, others))
+    only_here, only_there = differences(here, there) if others else ((), ())
+    unlisted, unfound = class_differences(known, opened) if known else ((), ())
+    official = known.classes if known else ()
     return Health(
         root=root,
         splits={dataset.split: measure(dataset) for dataset in opened},
@@ -123,8 +148,14 @@ def check_dataset(root: Path, against: Path | None = None, progress: Progress = 
         twins=tuple(twins),
         unreadable=prints.faults,
         against=against,
-        only_here=tuple(here[key] for key in here if against and key not in there),
-        only_there=tuple(there[key] for key in there if key not in here),
+        only_here=only_here,
+        only_there=only_there,
+        alike=alike_within(here, official) + alike_between(only_here, only_there) + alike_between(unlisted, unfound),
+        known=known,
+        named=named is not None,
+        comparisons=compare(known, opened) if known else (),
+        unlisted=unlisted,
+        unfound=unfound,
     )
 
 
@@ -146,6 +177,7 @@ def measure(dataset: DetectionDataset) -> SplitHealth:
         sizes=_percentiles(np.sqrt(width * height)),
         lengths=_percentiles(width),
         image_sizes=dict(image_sizes.most_common()),
+        histograms=histograms(dataset),
     )
 
 
@@ -194,6 +226,12 @@ def health_record(health: Health) -> dict[str, Any]:
         "against": str(health.against) if health.against else None,
         "classes only here": list(health.only_here),
         "classes only there": list(health.only_there),
+        "classes spelt alike": [list(pair) for pair in health.alike],
+        "known as": health.known.key if health.known else None,
+        "named so": health.named,
+        "published": [comparison._asdict() for comparison in health.comparisons],
+        "classes not published": list(health.unlisted),
+        "published classes not found": list(health.unfound),
     }
 
 
@@ -212,6 +250,9 @@ def _split_record(split: SplitHealth) -> dict[str, Any]:
         "size px": [round(value, 2) for value in split.sizes],
         "long side px": [round(value, 2) for value in split.lengths],
         "image sizes": {f"{width}x{height}": count for (width, height), count in split.image_sizes.items()},
+        "histograms": {
+            h.name: {"unit": h.unit, "counts": dict(zip(h.bins, h.counts, strict=True))} for h in split.histograms
+        },
         "notes": list(dataset.notes),
         "bad labels": [problem._asdict() for problem in dataset.skipped],
     }

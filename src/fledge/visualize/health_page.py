@@ -13,6 +13,7 @@ from fledge.data.duplicates import Twin
 from fledge.data.findings import Finding, findings
 from fledge.data.health import PERCENTILES, Health
 from fledge.data.labels import DetectionDataset
+from fledge.data.published import Comparison
 from fledge.data.samples import read_stored
 from fledge.errors import DataError
 from fledge.visualize.distributions import distributions
@@ -36,9 +37,10 @@ def health_page(health: Health, command: str) -> Page:
     page = Page(f"Health of {health.root.name}", f"{len(health.splits)} splits, {images} images, {objects} objects")
     page.stats(_headline(health, images, objects))
     _findings(page, findings(health))
+    _published(page, health)
     _classes(page, health)
     page.heading("Distributions")
-    page.figures(distributions([split.dataset for split in splits]))
+    page.figures(distributions({name: split.histograms for name, split in health.splits.items()}))
     _bad_labels(page, health)
     _twins(page, health)
     _samples(page, [split.dataset for split in splits])
@@ -65,6 +67,27 @@ def _findings(page: Page, found: Sequence[Finding]) -> None:
         page.table([Column(""), Column("Split"), Column("Finding")], rows)
     if not any(finding.kind == "error" for finding in found):
         page.note("All labels and images can be read, and no image lies in two splits with the same pixels.")
+
+
+def _published(page: Page, health: Health) -> None:
+    if health.known is None or not health.comparisons:
+        return
+    known = health.known
+    page.heading(f"Beside {known.title}")
+    page.paragraph(
+        f"Figures published of **{known.title}** ({known.page}), "
+        + ("as which it was checked." if health.named else "which has the same classes: this may be a part of it.")
+    )
+    rows: list[list[Value]] = [
+        [c.split or "all", c.what, float(c.found), " or ".join(f"{figure:,}" for figure in c.published), _verdict(c)]
+        for c in health.comparisons
+    ]
+    columns = [Column("Split"), Column("What"), Column("Here", ",.0f"), Column("Published"), Column("")]
+    page.table(columns, rows)
+
+
+def _verdict(comparison: Comparison) -> str:
+    return ("agrees" if comparison.agrees else "differs") + ("" if comparison.verified else "; not verified")
 
 
 def _classes(page: Page, health: Health) -> None:
