@@ -135,7 +135,7 @@ def test_checked_as_a_named_dataset(folder: Path) -> None:
     health = check_dataset(folder, name="FIVE v1.0".replace(" ", "-"))
     texts = {(f.kind, f.where, f.text) for f in findings(health)}
     assert ("note", "all", "as published of Five: train 2 images") in texts
-    assert ("note", "train", "train 6 objects, 3 or 4 published of Five (not verified)") in texts
+    assert ("note", "train", "6 objects, 3 or 4 published of Five (not verified)") in texts
     assert ("warning", "all", "Five has no class docks") in texts
     assert ("warning", "all", "classes of Five that are not here: dock") in texts
     assert ("warning", "all", "docks and dock may be one class: rename on reading (--remap)") in texts
@@ -165,7 +165,7 @@ def test_recognised_it_is_only_noted(folder: Path) -> None:
     health = check_dataset(folder)
     texts = {(f.kind, f.text) for f in findings(health)}
     assert ("note", "the classes are those of Five") in texts
-    assert ("note", "train 1 image, 2 published of Five") in texts
+    assert ("note", "1 image, 2 published of Five") in texts
     assert health_record(health)["named so"] is False
 
 

@@ -91,7 +91,9 @@ def _published(health: Health) -> Iterator[Finding]:
     if not health.named:
         yield Finding("note", WHOLE, f"the classes are those of {title}")
     if agreeing:
-        yield Finding("note", WHOLE, f"as published of {title}: {'; '.join(map(_figure, agreeing))}")
+        yield Finding(
+            "note", WHOLE, f"as published of {title}: {'; '.join(f'{c.split} {_figure(c)}'.strip() for c in agreeing)}"
+        )
     for comparison in health.comparisons:
         if not comparison.agrees:
             said = " or ".join(f"{figure:,}" for figure in comparison.published)
@@ -108,7 +110,7 @@ def _figure(comparison: Comparison) -> str:
     what = comparison.what if comparison.what in ("images", "objects") else f"of {comparison.what}"
     if comparison.found == 1 and what == comparison.what:
         what = what.removesuffix("s")
-    return " ".join(filter(None, (comparison.split, f"{comparison.found:,}", what)))
+    return f"{comparison.found:,} {what}"
 
 
 def _objects(split: SplitHealth) -> Iterator[tuple[Kind, str]]:
