@@ -25,6 +25,10 @@ class LabelFormat(StrEnum):
     yolo_obb = "yolo_obb"
     coco = "coco"
     hit_uav = "hit_uav"
+    hit_uav_xml = "hit_uav_xml"
+    dior_r = "dior_r"
+    voc = "voc"
+    yolo = "yolo"
 
 
 DataArgument = Annotated[Path, typer.Argument(help="Dataset folder, in any format that fledge reads.")]

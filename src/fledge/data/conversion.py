@@ -14,7 +14,7 @@ from fledge.data.labels import DetectionDataset, Summary
 from fledge.data.splits import Progress, open_splits, silent
 from fledge.data.staging import copy_file, is_made, staged
 from fledge.data.tile_folder import fingerprint
-from fledge.data.writers import WRITERS
+from fledge.data.writers import WRITERS, check_names
 from fledge.errors import UsageError
 from fledge.files import write_json
 
@@ -74,6 +74,7 @@ def convert_dataset(
         "images": images,
         "splits": {dataset.split: fingerprint(dataset) for dataset in datasets},
     }
+    check_names(form, datasets)
     lost = Counter(WRITERS[form].lost_names(datasets))
     there = is_made(out, plan)
     if not there:

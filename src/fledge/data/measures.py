@@ -30,6 +30,19 @@ def axis_aligned(dataset: DetectionDataset, degrees: float = 0.5) -> NDArray[np.
     return np.asarray(np.minimum(turn, np.pi / 2 - turn) <= np.deg2rad(degrees))
 
 
+def hulls(dataset: DetectionDataset) -> NDArray[np.float64]:
+    """The upright box (T, 4) around the corners of each object: least x and y, greatest x and y."""
+    quads = dataset.quads.astype(np.float64)
+    return np.concatenate([quads.min(axis=1), quads.max(axis=1)], axis=1)
+
+
+def turned(dataset: DetectionDataset) -> NDArray[np.bool_]:
+    """Which objects (T,) fill less than 98 % of the upright box around them."""
+    edges = hulls(dataset)
+    area = (edges[:, 2:] - edges[:, :2]).prod(axis=1)
+    return np.asarray(np.abs(quad_areas(dataset.quads.astype(np.float64))) < 0.98 * area)
+
+
 class Histogram(NamedTuple):
     """How the objects, or images, of a split are distributed.
 

@@ -19,7 +19,7 @@ from fledge.data.splits import Progress, open_splits, silent
 from fledge.data.staging import is_made, staged
 from fledge.data.tile_images import Cutter, in_order
 from fledge.data.tiling import Cut, TiledSplit, check_cut, tile_split
-from fledge.data.writers import WRITERS
+from fledge.data.writers import WRITERS, check_names
 from fledge.errors import DataError, UsageError
 from fledge.files import write_json
 
@@ -107,6 +107,7 @@ def tile_dataset(
             raise DataError(
                 f"no tiles: {root}: no object of split {name!r} counts in any: keep empty tiles, or lower iof"
             )
+    check_names(writing.form, [tiles.index for tiles in tiled.values()])
     lost = Counter(WRITERS[writing.form].lost_names([tiles.index for tiles in tiled.values()]))
     there = is_made(out, plan)
     if not there:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fledge.data.labels import DetectionDataset
-from fledge.data.writers import coco, dota, hit_uav, yolo_obb
+from fledge.data.writers import coco, dior_r, dota, hit_uav, hit_uav_xml, voc, xml_files, yolo, yolo_obb
+from fledge.errors import DataError
 
 
 class Writer(NamedTuple):
@@ -18,6 +19,8 @@ class Writer(NamedTuple):
         write: write the labels of a split below a root, for images that are called as in ``paths``; returns what the
             format could not hold, as counts by description.
         lost_names: what the format cannot hold of the class names of all splits, likewise.
+
+    Where two splits share a folder of images, no image of one may be called like one of the other (``check_names``).
     """
 
     image_folder: Callable[[str], str]
@@ -30,4 +33,26 @@ WRITERS: dict[str, Writer] = {
     "yolo_obb": Writer(yolo_obb.image_folder, yolo_obb.write_yolo_obb),
     "coco": Writer(coco.image_folder, coco.write_coco),
     "hit_uav": Writer(hit_uav.image_folder, hit_uav.write_hit_uav),
+    "hit_uav_xml": Writer(xml_files.image_folder, hit_uav_xml.write_hit_uav_xml, xml_files.lost_names),
+    "dior_r": Writer(xml_files.image_folder, dior_r.write_dior_r, xml_files.lost_names),
+    "voc": Writer(xml_files.image_folder, voc.write_voc, xml_files.lost_names),
+    "yolo": Writer(yolo_obb.image_folder, yolo.write_yolo),
 }
+
+
+def check_names(form: str, datasets: Sequence[DetectionDataset]) -> None:
+    """Refuse images of the same name in two splits where the format has one folder for both.
+
+    Raises:
+        DataError: there are such.
+    """
+    first: dict[tuple[str, str], DetectionDataset] = {}
+    for dataset in datasets:
+        folder = WRITERS[form].image_folder(dataset.split)
+        for stem in dataset.ids:
+            other = first.setdefault((folder, stem), dataset)
+            if other is not dataset:
+                raise DataError(
+                    f"two images called {stem}: {dataset.root}: in {other.split} and {dataset.split}, and {form} has "
+                    "one folder for both: rename one, or choose a format with a folder for each split, such as coco"
+                )
