@@ -1,7 +1,7 @@
 """Semantic segmentation: intersection over union of each class over all pixels of a split, and their mean (mIoU).
 
-Pixels are summed over all images before any ratio is taken, so that each pixel of the split counts alike. Pixels without
-data are not scored.
+Pixels are summed over all images before any ratio is taken, so that each pixel of the split counts alike. Pixels
+without data are not scored.
 """
 
 from __future__ import annotations
