@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from fledge.data.catalogue.dota import DOTA_V10_CLASSES as DOTA_V10
+from fledge.data.catalogue.dota import DOTA_V20_CLASSES as DOTA_V20
 from fledge.data.datasets import FORMATS, detect_format, find_splits, open_dataset
-from fledge.data.datasets.dota import DOTA_V10, DOTA_V20, dota_splits
+from fledge.data.datasets.dota import dota_splits
 from fledge.data.datasets.draft import order_classes
 from fledge.data.datasets.folders import image_stamps
 from fledge.data.labels import quad_areas

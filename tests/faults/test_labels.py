@@ -306,7 +306,7 @@ BAD_FILES = [
     BadFile("yolo_obb", "0 0.5 0.5 0 0.5\n0 0.5 0.5 0.1 nan\n0 2 2 0.1 0.1\n0 0.5 0.5 0.1 0.1", (":1", ":2", ":3"), 1),
     BadFile("dior_r", voc(dior(*BOX), dior(*BOX[:7]), dior(*BOX)), (":3",), 2),
     BadFile("dior_r", voc(dior(*BOX, tail="\n\n"), dior("nan", *BOX[1:]), dior("ten", *BOX[1:])), (":5", ":6"), 1),
-    BadFile("dior_r", voc(dior(*BOX, name=""), dior(*BOX, name="a/b")), (":2", ":3")),
+    BadFile("dior_r", voc(dior(*BOX, name=""), dior(*BOX, name="a/../b")), (":2", ":3")),
     BadFile("dior_r", voc(dior(5, 5, 5, 5, 5, 5, 5, 5), dior(*(v + 500 for v in BOX))), (":2", ":3")),
     BadFile("dior_r", voc("<object><name>ship</name></object>", "\n", dior(*BOX)), (":2",), 1),
     BadFile("hrsc2016", voc(hrsc(40, 30, 20, 9, 0.1), hrsc(40, 30, 20, 9)), (":3",), 1),

@@ -1,4 +1,4 @@
-"""DIOR (Li et al., ISPRS 159, 2020) and DIOR-R (Cheng et al., IEEE TGRS 60, 2022): one set of images, two of labels."""
+"""DIOR and DIOR-R: one set of images, two of labels."""
 
 from __future__ import annotations
 

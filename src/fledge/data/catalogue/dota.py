@@ -1,4 +1,4 @@
-"""DOTA (Xia et al., CVPR 2018; Ding et al., arXiv 2102.12219): v1.0, v1.5 and v2.0."""
+"""DOTA: v1.0, v1.5 and v2.0 (the last: arXiv 2102.12219)."""
 
 from __future__ import annotations
 
