@@ -100,7 +100,7 @@ def test_convert(data: Path, tmp_path: Path, run: Any) -> None:
     assert code == 0
     assert "train: 2 images, 9 objects, 0 ignored" in out
     assert open_dataset(tmp_path / "coco", "val").format == "coco"
-    assert run("convert", data, "--to", "voc", "--out", tmp_path / "voc")[0] == 2
+    assert run("convert", data, "--to", "kitti", "--out", tmp_path / "kitti")[0] == 2
     code, _, err = run("convert", tmp_path / "nothing", "--to", "coco", "--out", tmp_path / "x")
     assert (code, "no such folder" in err) == (3, True)
 

@@ -16,6 +16,7 @@ from tests.data.made import dota_folder, indexed, line, noise, rectangle
 from fledge.data import published
 from fledge.data.catalogue import CATALOGUE, Count, KnownDataset
 from fledge.data.class_names import alike, alike_between, alike_within, differences
+from fledge.data.conversion import convert_dataset
 from fledge.data.findings import findings
 from fledge.data.health import check_dataset, health_record
 from fledge.data.labels import DetectionDataset
@@ -155,6 +156,23 @@ def test_checked_as_a_named_dataset(folder: Path) -> None:
     assert health.passed, "other counts are no fault of the files"
     with pytest.raises(UsageError, match=r"choose from five-v1\.0"):
         check_dataset(folder, name="six")
+
+
+def test_a_name_decides_between_two_sets_of_labels(tmp_path: Path) -> None:
+    """DIOR and DIOR-R lie in the same folders."""
+    names = CATALOGUE["dior"].classes
+    text = "".join(line(rectangle(40, 40, 20, 10, 30), name) for name in names)
+    root = dota_folder(tmp_path / "data", {"train": {"a": (noise(80, 100), text)}})
+    convert_dataset(root, tmp_path / "both", "dior_r")
+    convert_dataset(root, tmp_path / "upright", "voc")
+    other = tmp_path / "both" / "Annotations" / "Horizontal Bounding Boxes"
+    (tmp_path / "upright" / "Annotations").rename(other)
+    assert check_dataset(tmp_path / "both").splits["train"].dataset.format == "dior_r"
+    for name, form in (("dior", "dior"), ("dior-r", "dior_r")):
+        health = check_dataset(tmp_path / "both", name=name)
+        assert health.splits["train"].dataset.format == form
+        assert health.known is CATALOGUE[name]
+        assert (health.unlisted, health.unfound) == ((), ())
 
 
 def test_recognised_it_is_only_noted(folder: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 from fledge.cli.tile import (
     DataArgument,
     FolderOption,
+    FormOption,
     LabelFormat,
     SkipOption,
     SplitOption,
@@ -32,6 +33,7 @@ def convert(
     to: Annotated[LabelFormat, typer.Option("--to", help="The format to write.")],
     split: SplitOption = None,
     images: Annotated[Images, typer.Option("--images", help="Copy the image files, or link to them.")] = Images.copy,
+    from_: FormOption = None,
     skip_bad_labels: SkipOption = False,
     allow_unlabelled: UnlabelledOption = False,
 ) -> None:
@@ -42,6 +44,8 @@ def convert(
         fledge convert mydata --to coco --out mydata_coco
 
         fledge convert HIT-UAV --to yolo_obb --out hit_yolo --images link
+
+        fledge convert DIOR --from dior --to coco --out dior_coco
     """
     from fledge.data.conversion import convert_dataset
     from fledge.engine.progress import progress
@@ -55,6 +59,7 @@ def convert(
         progress,
         skip_bad_labels=skip_bad_labels,
         allow_unlabelled=allow_unlabelled,
+        form=from_,
     )
     for name, counts in report.splits.items():
         print(f"{name}: {counts.images} images, {sum(counts.objects.values())} objects, {counts.ignored} ignored")

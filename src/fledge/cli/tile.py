@@ -29,6 +29,8 @@ class LabelFormat(StrEnum):
     dior_r = "dior_r"
     voc = "voc"
     yolo = "yolo"
+    geojson = "geojson"
+    geopackage = "geopackage"
 
 
 DataArgument = Annotated[Path, typer.Argument(help="Dataset folder, in any format that fledge reads.")]
@@ -37,6 +39,10 @@ SplitOption = Annotated[
     list[str] | None, typer.Option("--split", metavar="NAME", help="Only this split; may be repeated.")
 ]
 SkipOption = Annotated[bool, typer.Option("--skip-bad-labels", help="Leave bad labels out instead of stopping.")]
+FormOption = Annotated[
+    str | None,
+    typer.Option("--from", metavar="FORMAT", help="Read it in this format, where its folders fit several."),
+]
 UnlabelledOption = Annotated[
     bool, typer.Option("--allow-unlabelled", help="Images without a label file have no objects.")
 ]
@@ -62,6 +68,7 @@ def tile(
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="Threads; each holds one image in memory. The result is the same.")
     ] = 4,
+    from_: FormOption = None,
     skip_bad_labels: SkipOption = False,
     allow_unlabelled: UnlabelledOption = False,
 ) -> None:
@@ -92,6 +99,7 @@ def tile(
         progress,
         skip_bad_labels=skip_bad_labels,
         allow_unlabelled=allow_unlabelled,
+        form=from_,
     )
     for name, tiled in report.splits.items():
         empty = f"{tiled.empty} without" + (f" ({tiled.left_out} of these left out)" if tiled.left_out else "")

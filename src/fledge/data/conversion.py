@@ -38,7 +38,7 @@ class ConversionReport(NamedTuple):
 def convert_dataset(
     root: Path,
     out: Path,
-    form: str,
+    to: str,
     splits: Sequence[str] = (),
     images: Literal["copy", "link"] = "copy",
     progress: Progress = silent,
@@ -53,7 +53,7 @@ def convert_dataset(
     Args:
         root: a dataset in any format that can be read.
         out: the folder to make.
-        form: a key of ``WRITERS``.
+        to: the format to write, a key of ``WRITERS``.
         splits: those to convert; by default all.
         images: copy the image files, or link to them.
         progress: shows how far it is.
@@ -64,23 +64,24 @@ def convert_dataset(
         DataError: the dataset cannot be read.
         ResourceError: the disk is full.
     """
-    if form not in WRITERS:
-        raise UsageError(f"unknown format {form!r}: conversion: choose from {', '.join(WRITERS)}")
+    if to not in WRITERS:
+        raise UsageError(f"unknown format {to!r}: conversion: choose from {', '.join(WRITERS)}")
     datasets = open_splits(root, splits, **reading)
     plan = {
         "made by": "fledge convert",
         "source": str(root.resolve()),
-        "format": form,
+        "format": to,
         "images": images,
         "splits": {dataset.split: fingerprint(dataset) for dataset in datasets},
     }
-    check_names(form, datasets)
-    lost = Counter(WRITERS[form].lost_names(datasets))
+    WRITERS[to].check(datasets)
+    check_names(to, datasets)
+    lost = Counter(WRITERS[to].lost_names(datasets))
     there = is_made(out, plan)
     if not there:
         with staged(out, plan) as part:
             for dataset in datasets:
-                _convert(dataset, part, form, images == "link", progress)
+                _convert(dataset, part, to, images == "link", progress)
     for dataset in datasets:
         record = json.loads((out / dataset.split / "converted.json").read_text(encoding="utf-8"))
         lost.update(record["lost"])

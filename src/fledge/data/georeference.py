@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,8 @@ from fledge.data.stored_bands import ALONE, DRIVERS
 from fledge.errors import DataError
 
 # The ways in which GeoJSON files name a reference system; anything else could be the name of a file or an address.
-_NAMED = re.compile(r"(?:urn:ogc:def:crs:)?EPSG:[\d.]*:?(\d{4,6})", re.IGNORECASE | re.ASCII)
-_LONGITUDE_FIRST = re.compile(r"(?:urn:ogc:def:crs:)?OGC:[\d.]*:?CRS84", re.IGNORECASE | re.ASCII)
+_NAMED = re.compile(r"(?:urn:ogc:def:crs:)?EPSG:(?:[\d.]*:)?(\d{4,6})", re.IGNORECASE | re.ASCII)
+_LONGITUDE_FIRST = re.compile(r"(?:urn:ogc:def:crs:)?OGC:(?:[\d.]*:)?CRS84", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,49 @@ class Georeference:
     crs: CRS
     transform: Affine
 
+    def window(self, x: float, y: float, wide: float, high: float) -> Georeference:
+        """That of a window of the scaled raster, each of whose pixels is ``wide`` by ``high`` of these; the window's
+        corner is at (x, y) in the scaled one."""
+        to = self.transform
+        a, b, d, e = to.a * wide, to.b * high, to.d * wide, to.e * high
+        return replace(self, transform=Affine(a, b, a * x + b * y + to.c, d, e, d * x + e * y + to.f))
+
+    def world(self, points: NDArray[np.float64], crs: CRS) -> NDArray[np.float64]:
+        """Pixels (N, 2) as points of a reference system, x or longitude first; not finite where there is no such.
+
+        Raises:
+            DataError: nobody knows how to get there from the raster's reference system.
+        """
+        x, y = points[:, 0], points[:, 1]
+        to = self.transform
+        x, y = to.a * x + to.b * y + to.c, to.d * x + to.e * y + to.f
+        return np.stack(_moved(x, y, self.crs, crs), axis=1)
+
     def pixels(self, points: NDArray[np.float64], crs: CRS) -> NDArray[np.float64]:
         """Points (N, 2) of a reference system, x or longitude first, as pixels; not finite where there is no such.
 
         Raises:
             DataError: nobody knows how to get from that reference system to the raster's.
         """
-        x, y = points[:, 0], points[:, 1]
-        if crs != self.crs and len(points):
-            try:
-                x, y = map(np.asarray, rasterio.warp.transform(crs, self.crs, x, y))
-            except (RasterioError, CRSError) as error:
-                raise DataError(
-                    f"no way from {crs} to {self.crs}: {error}: give the labels in the image's own"
-                ) from error
+        x, y = _moved(points[:, 0], points[:, 1], crs, self.crs)
         inverse = ~self.transform
         with np.errstate(invalid="ignore", over="ignore"):
             return np.stack(
                 [inverse.a * x + inverse.b * y + inverse.c, inverse.d * x + inverse.e * y + inverse.f], axis=1
             )
+
+
+def _moved(
+    x: NDArray[np.float64], y: NDArray[np.float64], here: CRS, there: CRS
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates (N,) of one reference system in another."""
+    if here == there or not len(x):
+        return x, y
+    try:
+        east, north = rasterio.warp.transform(here, there, x, y)
+    except (RasterioError, CRSError) as error:
+        raise DataError(f"no way from {here} to {there}: {error}: give the labels in the image's own") from error
+    return np.asarray(east), np.asarray(north)
 
 
 def read_georeference(path: Path) -> Georeference:

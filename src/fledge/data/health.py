@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fledge.data.catalogue import KnownDataset
 from fledge.data.class_names import alike_between, alike_within, differences
+from fledge.data.datasets import FORMATS
 from fledge.data.duplicates import Twin, find_twins, take_prints
 from fledge.data.labels import DetectionDataset, Summary, without_duplicates
 from fledge.data.measures import Histogram, axis_aligned, beyond_edge, fit_iou, histograms
@@ -127,7 +128,7 @@ def check_dataset(
         UsageError: a name that the catalogue lacks.
     """
     named = known_dataset(name) if name else None
-    opened, refused = _open(root)
+    opened, refused = _open(root, named)
     others, _ = _open(against) if against else ([], {})
     names = [(dataset.split, path) for dataset in opened for path in dataset.paths]
     names += [(f"{against}: {dataset.split}", path) for dataset in others for path in dataset.paths]
@@ -185,17 +186,22 @@ def _percentiles(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(np.percentile(values, PERCENTILES).tolist()) if len(values) else ()
 
 
-def _open(root: Path) -> tuple[list[DetectionDataset], dict[str, str]]:
-    """The splits that can be read, and why training would refuse them, bad labels aside."""
+def _open(root: Path, known: KnownDataset | None = None) -> tuple[list[DetectionDataset], dict[str, str]]:
+    """The splits that can be read, and why training would refuse them, bad labels aside.
+
+    Where the folders fit several formats, such as DIOR with both its sets of labels, it is that of the known dataset.
+    """
+    fits = known is not None and known.format in FORMATS and bool(FORMATS[known.format].splits(root))
+    form = known.format if known is not None and fits else None
     opened: list[DetectionDataset] = []
     refused = {}
-    for name in split_names(root):
+    for name in split_names(root, form=form):
         try:
-            opened += open_splits(root, [name], skip_bad_labels=True)
+            opened += open_splits(root, [name], skip_bad_labels=True, form=form)
         except DataError as error:
             refused[name or WHOLE] = str(error)
             try:
-                opened += open_splits(root, [name], skip_bad_labels=True, allow_unlabelled=True)
+                opened += open_splits(root, [name], skip_bad_labels=True, allow_unlabelled=True, form=form)
             except DataError as still:
                 refused[name or WHOLE] += f"\n{still}" * (str(still) != str(error))
     if not opened:

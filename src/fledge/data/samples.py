@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,6 +12,9 @@ import numpy as np
 from fledge.data.image_header import read_header
 from fledge.data.raster import MAX_PIXELS, Samples, decode
 from fledge.errors import DataError, ResourceError
+
+if TYPE_CHECKING:
+    from fledge.data.georeference import Georeference
 
 ImageForm = Literal["auto", "png", "jpeg", "tiff"]
 JPEG_QUALITY = 95
@@ -25,10 +28,12 @@ class Stored(NamedTuple):
     Attributes:
         samples: (H, W, C) as stored, red first; missing floating-point samples are NaN.
         nodata: the value of missing integers, if there are any and it is not 0.
+        place: where the pixels lie in the world, if the file says so.
     """
 
     samples: Samples
     nodata: int | None = None
+    place: Georeference | None = None
 
 
 def read_stored(path: Path, max_pixels: int = MAX_PIXELS) -> Stored:
@@ -43,11 +48,20 @@ def read_stored(path: Path, max_pixels: int = MAX_PIXELS) -> Stored:
             f"image too large: {path}: {header.width}x{header.height} pixels, the limit is {max_pixels}: split it first"
         )
     if header.plain or header.format == "JPEG 2000":
-        return _bands(path, header.format, header.bands)
+        return _bands(path, header.format, header.bands)._replace(place=_place(path))
     pixels = decode(path)
     if pixels.ndim == 2:
         return Stored(pixels[..., None])
     return Stored(pixels[..., [2, 1, 0, 3][: pixels.shape[2]]])
+
+
+def _place(path: Path) -> Georeference | None:
+    from fledge.data.georeference import read_georeference
+
+    try:
+        return read_georeference(path)
+    except DataError:
+        return None
 
 
 def _bands(path: Path, form: str, count: int) -> Stored:
@@ -64,23 +78,23 @@ def _bands(path: Path, form: str, count: int) -> Stored:
 def resize_stored(stored: Stored, height: int, width: int) -> Stored:
     """The samples scaled to a size: averaged over areas along an axis that shrinks, else interpolated linearly.
 
-    Missing samples take no part: a new one is the mean of the present ones, and missing where fewer than half are
-    present.
+    The place stays that of the unscaled image. Missing samples take no part: a new one is the mean of the present ones,
+    and missing where fewer than half are present.
     """
-    samples, nodata = stored
+    samples, nodata = stored.samples, stored.nodata
     if samples.shape[:2] == (height, width):
         return stored
     floating = np.issubdtype(samples.dtype, np.floating)
     missing = ~np.isfinite(samples) if floating else samples == nodata if nodata is not None else None
     if missing is None or not missing.any():
         if samples.dtype in _RESIZED_AS_THEY_ARE:
-            return Stored(_resize(samples, height, width), nodata)
-        return Stored(_rounded(_resize(samples.astype(np.float64), height, width), samples.dtype), nodata)
+            return stored._replace(samples=_resize(samples, height, width))
+        return stored._replace(samples=_rounded(_resize(samples.astype(np.float64), height, width), samples.dtype))
     present = _resize((~missing).astype(np.float64), height, width)
     total = _resize(np.where(missing, 0, samples).astype(np.float64), height, width)
     values = _rounded(total / np.maximum(present, 1e-9), samples.dtype)
     values[present < 0.5] = np.nan if floating else nodata
-    return Stored(values, nodata)
+    return stored._replace(samples=values)
 
 
 def _resize(samples: Samples, height: int, width: int) -> Samples:
@@ -107,13 +121,13 @@ def encode_stored(stored: Stored, form: ImageForm, source: Path) -> tuple[bytes,
 
     "auto" loses nothing: PNG for 1 or 3 bands of 8 or 16 bits, else TIFF with deflate, which most programs read. "png"
     and "tiff" (with ZSTD, smaller and faster, for GDAL and tifffile) lose nothing either. "jpeg" has quality 95 with
-    colours in full resolution.
+    colours in full resolution. TIFF alone keeps the place.
 
     Raises:
         DataError: PNG or JPEG cannot hold samples of this kind.
         ResourceError: the encoder refuses.
     """
-    samples, nodata = stored
+    samples, nodata = stored.samples, stored.nodata
     depths = {"jpeg": (np.uint8,)}.get(form, (np.uint8, np.uint16))
     fits = samples.dtype in depths and samples.shape[2] in (1, 3) and nodata is None
     if form == "tiff" or (form == "auto" and not fits):
@@ -147,10 +161,17 @@ def _tiff(stored: Stored, compress: Literal["deflate", "zstd"]) -> bytes:
     layout = {"height": height, "width": width, "count": bands, "dtype": stored.samples.dtype.name}
     # Without a photometric of its own, GDAL would call the fourth of four bands an alpha channel.
     colours = "rgb" if bands == 3 and stored.samples.dtype in (np.uint8, np.uint16) else "minisblack"
-    options = {"compress": compress, "interleave": "pixel", "photometric": colours, "nodata": stored.nodata}
+    options: dict[str, Any] = {
+        "compress": compress,
+        "interleave": "pixel",
+        "photometric": colours,
+        "nodata": stored.nodata,
+    }
     if compress == "zstd":
         # Differences of neighbours compress better; floating-point numbers have a predictor of their own.
         options["predictor"] = 3 if np.issubdtype(stored.samples.dtype, np.floating) else 2
+    if stored.place is not None:
+        options |= {"crs": stored.place.crs, "transform": stored.place.transform}
     try:
         with warnings.catch_warnings(), MemoryFile() as memory:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

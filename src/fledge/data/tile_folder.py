@@ -93,6 +93,9 @@ def tile_dataset(
     if writing.workers < 1:
         raise UsageError(f"workers is {writing.workers}: tiles: give at least 1")
     datasets = open_splits(root, splits, **reading)
+    if WRITERS[writing.form].world and writing.images != "tiff":
+        raise UsageError(f"images are {writing.images}: {writing.form} labels lie in the world: choose tiff")
+    WRITERS[writing.form].check(datasets)
     plan = {
         "made by": "fledge tile",
         "source": str(root.resolve()),

@@ -77,8 +77,13 @@ class Cutter:
 
     def _write(self, scaled: Stored, tile: int) -> TileFile:
         (x, y), (height, width) = self.tiled.origin[tile].tolist(), self.tiled.index.sizes[tile].tolist()
+        image = int(self.tiled.source[tile])
         window = scaled._replace(samples=scaled.samples[y : y + height, x : x + width])
-        data, suffix = encode_stored(window, self.form, self.dataset.paths[int(self.tiled.source[tile])])
+        if scaled.place is not None:
+            rows, columns = self.dataset.sizes[image].tolist()
+            factors = columns / scaled.samples.shape[1], rows / scaled.samples.shape[0]
+            window = window._replace(place=scaled.place.window(x, y, *factors))
+        data, suffix = encode_stored(window, self.form, self.dataset.paths[image])
         path = self.folder / f"{self.tiled.index.ids[tile]}{suffix}"
         place(path, data)
         return self._tile(tile, path, data)

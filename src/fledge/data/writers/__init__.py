@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fledge.data.labels import DetectionDataset
-from fledge.data.writers import coco, dior_r, dota, hit_uav, hit_uav_xml, voc, xml_files, yolo, yolo_obb
+from fledge.data.writers import coco, dior_r, dota, geo, hit_uav, hit_uav_xml, voc, xml_files, yolo, yolo_obb
 from fledge.errors import DataError
 
 
@@ -19,13 +19,15 @@ class Writer(NamedTuple):
         write: write the labels of a split below a root, for images that are called as in ``paths``; returns what the
             format could not hold, as counts by description.
         lost_names: what the format cannot hold of the class names of all splits, likewise.
-
-    Where two splits share a folder of images, no image of one may be called like one of the other (``check_names``).
+        check: refuse splits that the format cannot hold at all, with a DataError, before anything is written.
+        world: labels are in coordinates of the world, so that the images must say where they lie.
     """
 
     image_folder: Callable[[str], str]
     write: Callable[[Path, DetectionDataset], dict[str, int]]
     lost_names: Callable[[Sequence[DetectionDataset]], dict[str, int]] = lambda _: {}
+    check: Callable[[Sequence[DetectionDataset]], None] = lambda _: None
+    world: bool = False
 
 
 WRITERS: dict[str, Writer] = {
@@ -37,6 +39,8 @@ WRITERS: dict[str, Writer] = {
     "dior_r": Writer(xml_files.image_folder, dior_r.write_dior_r, xml_files.lost_names),
     "voc": Writer(xml_files.image_folder, voc.write_voc, xml_files.lost_names),
     "yolo": Writer(yolo_obb.image_folder, yolo.write_yolo),
+    "geojson": Writer(geo.image_folder, geo.write_geojson, xml_files.lost_names, geo.check_georeferences, True),
+    "geopackage": Writer(geo.image_folder, geo.write_geopackage, xml_files.lost_names, geo.check_georeferences, True),
 }
 
 
