@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from fledge.data.datasets.json_labels import read_json
 from fledge.data.datasets.text_labels import BadLabelError
 from fledge.data.georeference import named_crs
 from fledge.errors import DataError
@@ -72,10 +72,7 @@ def read_geo(path: Path) -> GeoLabels:
     Raises:
         DataError: it cannot be read, is none, or its reference system is not known.
     """
-    try:
-        return _read_package(path) if path.suffix.lower() == ".gpkg" else _read_json(path)
-    except OSError as error:
-        raise DataError(f"cannot read labels: {path}: {error.strerror}: check its permissions") from error
+    return _read_package(path) if path.suffix.lower() == ".gpkg" else _read_json(path)
 
 
 def _read_json(path: Path) -> GeoLabels:
@@ -83,12 +80,7 @@ def _read_json(path: Path) -> GeoLabels:
 
     What ``fledge detect`` writes without a reference system says ``"coordinates": "pixels"``.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"not json: {path}:{error.lineno}: {error.msg}: restore it from an intact copy") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"not json: {path}: not UTF-8 text, or nested without end: restore an intact copy") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("features"), list):
         raise DataError(f"not GeoJSON: {path}: it is no FeatureCollection with a list features: export it again")
     labels = GeoLabels(None if content.get("coordinates") == "pixels" else _json_crs(path, content.get("crs")))
@@ -139,8 +131,11 @@ def _checked(points: Any) -> NDArray[np.float64]:
 
 def _read_package(path: Path) -> GeoLabels:
     """GeoPackage: its only layer, or the one called labels."""
-    with path.open("rb") as file:
-        head = file.read(72)
+    try:
+        with path.open("rb") as file:
+            head = file.read(72)
+    except OSError as error:
+        raise DataError(f"cannot read labels: {path}: {error.strerror}: check its permissions") from error
     if not head.startswith(b"SQLite format 3\0") or head[68:72] not in _MARKS:
         raise DataError(f"not a GeoPackage: {path}: its first bytes are others: export it again")
     try:
