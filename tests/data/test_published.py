@@ -171,8 +171,8 @@ def test_a_name_decides_between_two_sets_of_labels(tmp_path: Path) -> None:
     for name, form in (("dior", "dior"), ("dior-r", "dior_r")):
         health = check_dataset(tmp_path / "both", name=name)
         assert health.splits["train"].dataset.format == form
-        assert health.known is CATALOGUE[name]
-        assert (health.unlisted, health.unfound) == ((), ())
+        assert health.beside.known is CATALOGUE[name]
+        assert (health.beside.unlisted, health.beside.unfound) == ((), ())
 
 
 def test_recognised_it_is_only_noted(folder: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from fledge.cli.tile import DataArgument
 
 if TYPE_CHECKING:
+    from fledge.data.duplicates import Twin
     from fledge.data.health import Health
+    from fledge.data.scenes.health import SceneHealth
+    from fledge.visualize.page import Page
 
 SHOWN = 20
 
@@ -27,7 +31,8 @@ def check(
 ) -> None:
     """Report a dataset's health: classes, sizes, angles, bad labels, images that occur twice, and counts as published.
 
-    Exits with 3 if a label or image cannot be read, or if an image lies in two splits with the same pixels.
+    For detection, in any format that fledge reads, and for scene classification with a folder for each class. Exits
+    with 3 if a label or image cannot be read, or if an image lies in two splits, or classes, with the same pixels.
 
     Examples:
 
@@ -38,22 +43,73 @@ def check(
         fledge check mydata --against benchmark --out mydata_check
 
         fledge check DIOR-R --as dior-r
+
+        fledge check EuroSAT_RGB --as eurosat
     """
+    from fledge.files import write_json
+
+    command = f"fledge check {data}" + (f" --against {against}" if against else "")
+    command += f" --as {name}" if name else ""
+    checked = (_scenes if _has_scenes(data) else _detection)(data, against, name)
+    if out:
+        write_json(out / "check.json", checked.record())
+        checked.page(command).write(out / "check.html")
+        print(f"written: {out / 'check.html'}, {out / 'check.json'}")
+    if not checked.passed:
+        raise SystemExit(3)
+
+
+class _Checked(NamedTuple):
+    """What a check of any task gives, after its text was printed."""
+
+    passed: bool
+    record: Callable[[], dict[str, Any]]
+    page: Callable[[str], Page]
+
+
+def _has_scenes(data: Path) -> bool:
+    """Whether a folder that is no detection dataset has a folder of images for each class."""
+    from fledge.data.datasets import FORMATS
+    from fledge.data.scenes.folder_per_class import scene_splits
+
+    return data.is_dir() and not any(form.splits(data) for form in FORMATS.values()) and bool(scene_splits(data))
+
+
+def _detection(data: Path, against: Path | None, name: str | None) -> _Checked:
     from fledge.data.health import check_dataset, health_record
     from fledge.engine.progress import progress
-    from fledge.files import write_json
     from fledge.visualize.health_page import health_page
 
     health = check_dataset(data, against, progress, name)
     _print(health)
-    if out:
-        write_json(out / "check.json", health_record(health))
-        command = f"fledge check {data}" + (f" --against {against}" if against else "")
-        command += f" --as {name}" if name else ""
-        health_page(health, command).write(out / "check.html")
-        print(f"written: {out / 'check.html'}, {out / 'check.json'}")
-    if not health.passed:
-        raise SystemExit(3)
+    return _Checked(health.passed, lambda: health_record(health), lambda command: health_page(health, command))
+
+
+def _scenes(data: Path, against: Path | None, name: str | None) -> _Checked:
+    from fledge.data.scenes.health import check_scenes, scene_record
+    from fledge.engine.progress import progress
+    from fledge.visualize.scene_page import scene_page
+
+    health = check_scenes(data, against, progress, name)
+    _print_scenes(health)
+    return _Checked(health.passed, lambda: scene_record(health), lambda command: scene_page(health, command))
+
+
+def _print_scenes(health: SceneHealth) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from fledge.data.scenes.health import scene_findings
+
+    counts = {name: dataset.summary() for name, dataset in health.splits.items()}
+    table = Table("", *counts, title=str(health.root))
+    table.add_row("images", *(str(summary.images) for summary in counts.values()))
+    for name in dict.fromkeys(name for summary in counts.values() for name in summary.objects):
+        table.add_row(name, *(str(summary.objects.get(name, 0)) for summary in counts.values()))
+    Console().print(table)
+    _print_twins(health.twins)
+    for finding in scene_findings(health):
+        print(f"{finding.kind}: {finding.where}: {finding.text}")
 
 
 def _print(health: Health) -> None:
@@ -76,11 +132,15 @@ def _print(health: Health) -> None:
     Console().print(table)
     for split in splits:
         _list([f"{p.where}: {p.what}: {p.remedy}" for p in split.dataset.skipped])
-    _list([f"same pixels: {twin.path} and {twin.other}" for twin in health.twins if twin.exact])
-    near = [twin for twin in health.twins if not twin.exact and twin.split != twin.other_split]
-    _list([f"nearly the same: {twin.path} and {twin.other}" for twin in near])
+    _print_twins(health.twins)
     for finding in findings(health):
         print(f"{finding.kind}: {finding.where}: {finding.text}")
+
+
+def _print_twins(twins: Sequence[Twin]) -> None:
+    _list([f"same pixels: {twin.path} and {twin.other}" for twin in twins if twin.exact])
+    near = [twin for twin in twins if not twin.exact and twin.split != twin.other_split]
+    _list([f"nearly the same: {twin.path} and {twin.other}" for twin in near])
 
 
 def _bars(counts: tuple[int, ...]) -> str:

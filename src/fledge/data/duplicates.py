@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -72,6 +73,10 @@ class Twin:
     other: Path
     bits: int
     exact: bool
+
+    def record(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**vars(self), "path": str(self.path), "other": str(self.other)}
 
 
 def take_prints(images: Sequence[tuple[str, Path]], advance: Advance = lambda *_: None) -> Prints:

@@ -17,7 +17,7 @@ from fledge.data.datasets import FORMATS
 from fledge.data.duplicates import Twin, find_twins, take_prints
 from fledge.data.labels import DetectionDataset, Summary, without_duplicates
 from fledge.data.measures import Histogram, axis_aligned, beyond_edge, fit_iou, histograms
-from fledge.data.published import Comparison, class_differences, compare, known_dataset, recognise
+from fledge.data.published import NOTHING, Beside, beside, known_dataset
 from fledge.data.splits import WHOLE, Progress, open_splits, silent, split_names
 from fledge.errors import DataError
 
@@ -74,10 +74,7 @@ class Health:
         against: the other dataset, if one was compared.
         only_here, only_there: class names that the other dataset lacks, or has in addition.
         alike: pairs of class names that may be one class spelt twice, here, or here and in the other dataset.
-        known: the catalogue's dataset that this is said to be (``named``) or looks like.
-        named: whether the user said so.
-        comparisons: figures beside those published of ``known``.
-        unlisted, unfound: class names that ``known`` lacks, or has in addition.
+        beside: the figures published of the dataset that it is, or looks like.
     """
 
     root: Path
@@ -90,11 +87,7 @@ class Health:
     only_here: tuple[str, ...] = ()
     only_there: tuple[str, ...] = ()
     alike: tuple[tuple[str, str], ...] = ()
-    known: KnownDataset | None = None
-    named: bool = False
-    comparisons: tuple[Comparison, ...] = ()
-    unlisted: tuple[str, ...] = ()
-    unfound: tuple[str, ...] = ()
+    beside: Beside = NOTHING
 
     @property
     def bad_labels(self) -> int:
@@ -136,11 +129,9 @@ def check_dataset(
         prints = take_prints(names, advance)
     own = {dataset.split for dataset in opened}
     twins = [twin for twin in find_twins(prints) if {twin.split, twin.other_split} & own]
-    known = named or recognise(opened)
+    published = beside(opened, named)
     here, there = ([name for dataset in part for name in dataset.classes] for part in (opened, others))
     only_here, only_there = differences(here, there) if others else ((), ())
-    unlisted, unfound = class_differences(known, opened) if known else ((), ())
-    official = known.classes if known else ()
     return Health(
         root=root,
         splits={dataset.split: measure(dataset) for dataset in opened},
@@ -151,12 +142,10 @@ def check_dataset(
         against=against,
         only_here=only_here,
         only_there=only_there,
-        alike=alike_within(here, official) + alike_between(only_here, only_there) + alike_between(unlisted, unfound),
-        known=known,
-        named=named is not None,
-        comparisons=compare(known, opened) if known else (),
-        unlisted=unlisted,
-        unfound=unfound,
+        alike=alike_within(here, published.classes)
+        + alike_between(only_here, only_there)
+        + alike_between(published.unlisted, published.unfound),
+        beside=published,
     )
 
 
@@ -228,16 +217,12 @@ def health_record(health: Health) -> dict[str, Any]:
         "refused splits": health.refused,
         "missing classes": health.missing,
         "unreadable images": list(health.unreadable),
-        "twins": [{**vars(twin), "path": str(twin.path), "other": str(twin.other)} for twin in health.twins],
+        "twins": [twin.record() for twin in health.twins],
         "against": str(health.against) if health.against else None,
         "classes only here": list(health.only_here),
         "classes only there": list(health.only_there),
         "classes spelt alike": [list(pair) for pair in health.alike],
-        "known as": health.known.key if health.known else None,
-        "named so": health.named,
-        "published": [comparison._asdict() for comparison in health.comparisons],
-        "classes not published": list(health.unlisted),
-        "published classes not found": list(health.unfound),
+        **health.beside.record(),
     }
 
 

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from fledge.data.catalogue import CATALOGUE, Count, KnownDataset
 from fledge.data.class_names import differences
-from fledge.data.labels import DetectionDataset, Summary, class_key
+from fledge.data.labels import Summary, class_key
 from fledge.errors import UsageError
 
 # Fewer class names than this are too common to tell by themselves which dataset they belong to.
 _TELLING = 5
+
+
+class Counted(Protocol):
+    """One split of a dataset of any task, as far as its figures go."""
+
+    @property
+    def split(self) -> str:
+        """Its name."""
+
+    @property
+    def format(self) -> str:
+        """The key of its format."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names."""
+
+    def summary(self) -> Summary:
+        """Its counts."""
 
 
 class Comparison(NamedTuple):
@@ -47,7 +66,7 @@ def known_dataset(name: str) -> KnownDataset:
     return entries[class_key(name)]
 
 
-def recognise(datasets: Sequence[DetectionDataset]) -> KnownDataset | None:
+def recognise(datasets: Sequence[Counted]) -> KnownDataset | None:
     """The catalogue's dataset that has these classes, neither more nor fewer; None if there is no such or the names say
     too little.
 
@@ -61,11 +80,11 @@ def recognise(datasets: Sequence[DetectionDataset]) -> KnownDataset | None:
     return fits[0] if fits and len(keys) >= _TELLING else None
 
 
-def _any_agrees(known: KnownDataset, datasets: Sequence[DetectionDataset]) -> bool:
+def _any_agrees(known: KnownDataset, datasets: Sequence[Counted]) -> bool:
     return any(comparison.agrees for comparison in compare(known, datasets))
 
 
-def compare(known: KnownDataset, datasets: Sequence[DetectionDataset]) -> tuple[Comparison, ...]:
+def compare(known: KnownDataset, datasets: Sequence[Counted]) -> tuple[Comparison, ...]:
     """Counts of the splits, of train and val together, and of the whole if all is there, beside the published ones."""
     counts = {dataset.split: dataset.summary() for dataset in datasets}
     parts: dict[str, tuple[Summary, ...]] = {name: (summary,) for name, summary in counts.items()}
@@ -113,8 +132,46 @@ def _compare_classes(known: KnownDataset, summaries: Sequence[Summary]) -> list[
     ]
 
 
-def class_differences(
-    known: KnownDataset, datasets: Sequence[DetectionDataset]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The class names that the catalogue lacks, and those that it has in addition."""
-    return differences([name for dataset in datasets for name in dataset.classes], known.classes)
+class Beside(NamedTuple):
+    """A dataset beside the catalogue's one that it is, or looks like.
+
+    Attributes:
+        known: the catalogue's; None if it looks like none.
+        named: whether the user said so.
+        comparisons: figures beside the published ones.
+        unlisted, unfound: class names that ``known`` lacks, or has in addition.
+    """
+
+    known: KnownDataset | None = None
+    named: bool = False
+    comparisons: tuple[Comparison, ...] = ()
+    unlisted: tuple[str, ...] = ()
+    unfound: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The published class names, as far as known."""
+        return self.known.classes if self.known else ()
+
+    def record(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "known as": self.known.key if self.known else None,
+            "named so": self.named,
+            "published": [comparison._asdict() for comparison in self.comparisons],
+            "classes not published": list(self.unlisted),
+            "published classes not found": list(self.unfound),
+        }
+
+
+NOTHING = Beside()
+
+
+def beside(datasets: Sequence[Counted], named: KnownDataset | None = None) -> Beside:
+    """The splits of a dataset beside a known one, by default that which has the same classes."""
+    known = named or recognise(datasets)
+    if known is None:
+        return NOTHING
+    names = [name for dataset in datasets for name in dataset.classes]
+    unlisted, unfound = differences(names, known.classes) if known.classes else ((), ())
+    return Beside(known, named is not None, compare(known, datasets), unlisted, unfound)
