@@ -25,7 +25,7 @@ LAYERS = (
     ("recipe", "build"),
     ("runs",),
     ("training",),
-    ("api", "quickstart", "diagnosis", "method_cards", "replay"),
+    ("api", "quickstart", "diagnosis", "method_cards", "dataset_cards", "replay"),
     ("cli",),
     ("__main__",),
 )
@@ -186,6 +186,14 @@ def test_the_methods_page_is_up_to_date() -> None:
     if not page.exists():
         pytest.skip("no docs here")
     assert page.read_text(encoding="utf-8") == methods_page()
+
+
+def test_the_table_of_datasets_is_up_to_date() -> None:
+    """`make docs` writes it."""
+    from fledge.dataset_cards import with_table
+
+    page = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    assert with_table(page) == page
 
 
 def test_the_reliability_page_is_up_to_date() -> None:

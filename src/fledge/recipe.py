@@ -27,6 +27,7 @@ class Recipe(BaseModel):
     # data
     data: str = ""
     eval_data: str = ""  # where eval_split lies, if not in `data` (whole images beside a folder of tiles)
+    form: str = ""  # of `data` and `eval_data`, where the folders fit several forms and the first is not the one wanted
     train_split: str = "train"
     eval_split: str = "val"
     skip_bad_labels: bool = False  # leave bad label lines out, and say how many, instead of stopping

@@ -92,7 +92,8 @@ def open_split(
     classes: Sequence[str] | None = None,
     remap: Mapping[str, str] | None = None,
 ) -> DetectionDataset:
-    """A split, read as a recipe says."""
+    """A split, read as a recipe says; its ``form`` is that of its own data, and says nothing of other folders."""
+    form = recipe.form if str(data) in (recipe.data, recipe.eval_data) else ""
     return open_dataset(
         Path(data),
         split,
@@ -101,4 +102,5 @@ def open_split(
         allow_unlabelled=recipe.allow_unlabelled,
         remap=remap,
         pixels=pixel_rule(recipe),
+        form=form or None,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.data import public_sets
+from tests.data.public_sets import fair1m, shiprsimagenet
 from tests.data.scenes import HEIGHT, SCENES, WIDTH, Scenes, Thing, corners_of, flat, image, text, upright
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "WIDTH",
     "Thing",
     "corners_of",
+    "fair1m",
     "flat",
     "image",
+    "shiprsimagenet",
     "text",
 ]
 

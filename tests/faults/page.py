@@ -54,6 +54,7 @@ SECTIONS = {
     "run_folder": "Run folders",
     "distributed": "Several processes",
     "labels": "Labels",
+    "label_forms": "Labels, form by form",
     "images": "Images",
     "windows": "Objects cut by windows",
     "duplicates": "Duplicate images",

@@ -18,6 +18,7 @@ import typer
 import fledge
 from fledge.cli.check import check
 from fledge.cli.convert import convert
+from fledge.cli.datasets import datasets
 from fledge.cli.detect import detect
 from fledge.cli.distill import distill
 from fledge.cli.doctor import doctor
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, distill, evaluate, detect, tile, convert, check, replay, methods, doctor):
+for command in (quickstart, train, distill, evaluate, detect, tile, convert, check, replay, datasets, methods, doctor):
     app.command()(command)
 
 

@@ -91,11 +91,13 @@ def convert_dataset(
 
 def _convert(dataset: DetectionDataset, root: Path, form: str, link: bool, progress: Progress) -> None:
     folder = root / WRITERS[form].image_folder(dataset.split)
+    # Not every image is called like its file: parts of FAIR1M use the same file names.
+    names = [f"{name}{path.suffix}" for name, path in zip(dataset.ids, dataset.paths, strict=True)]
     with progress(f"convert {dataset.split}", len(dataset)) as advance:
-        for i, path in enumerate(dataset.paths):
-            copy_file(path, folder / path.name, link)
+        for i, (path, name) in enumerate(zip(dataset.paths, names, strict=True)):
+            copy_file(path, folder / name, link)
             advance(i + 1, dataset.ids[i])
-    written = replace(dataset, root=root, paths=tuple(folder / path.name for path in dataset.paths))
+    written = replace(dataset, root=root, paths=tuple(folder / name for name in names))
     lost = {what: count for what, count in WRITERS[form].write(root, written).items() if count}
     record = {
         "made by": "fledge convert",

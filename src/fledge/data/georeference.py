@@ -12,6 +12,7 @@ import rasterio
 import rasterio.warp
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
@@ -45,23 +46,14 @@ class Georeference:
         return replace(self, transform=Affine(a, b, a * x + b * y + to.c, d, e, d * x + e * y + to.f))
 
     def world(self, points: NDArray[np.float64], crs: CRS) -> NDArray[np.float64]:
-        """Pixels (N, 2) as points of a reference system, x or longitude first; not finite where there is no such.
-
-        Raises:
-            DataError: nobody knows how to get there from the raster's reference system.
-        """
-        x, y = points[:, 0], points[:, 1]
-        to = self.transform
-        x, y = to.a * x + to.b * y + to.c, to.d * x + to.e * y + to.f
-        return np.stack(_moved(x, y, self.crs, crs), axis=1)
+        """Pixels (N, 2) as points of a reference system, x or longitude first; not finite where there is no such."""
+        x, y, to = points[:, 0], points[:, 1], self.transform
+        found = np.stack([to.a * x + to.b * y + to.c, to.d * x + to.e * y + to.f], axis=1)
+        return found if crs == self.crs else _moved(found, self.crs, crs)
 
     def pixels(self, points: NDArray[np.float64], crs: CRS) -> NDArray[np.float64]:
-        """Points (N, 2) of a reference system, x or longitude first, as pixels; not finite where there is no such.
-
-        Raises:
-            DataError: nobody knows how to get from that reference system to the raster's.
-        """
-        x, y = _moved(points[:, 0], points[:, 1], crs, self.crs)
+        """Points (N, 2) of a reference system, x or longitude first, as pixels; not finite where there is no such."""
+        x, y = (points if crs == self.crs else _moved(points, crs, self.crs)).T
         inverse = ~self.transform
         with np.errstate(invalid="ignore", over="ignore"):
             return np.stack(
@@ -69,17 +61,15 @@ class Georeference:
             )
 
 
-def _moved(
-    x: NDArray[np.float64], y: NDArray[np.float64], here: CRS, there: CRS
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates (N,) of one reference system in another."""
-    if here == there or not len(x):
-        return x, y
+def _moved(points: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[np.float64]:
+    """Points (N, 2) in another reference system; NaN where the projection has no answer, such as beyond a pole."""
     try:
-        east, north = rasterio.warp.transform(here, there, x, y)
-    except (RasterioError, CRSError) as error:
-        raise DataError(f"no way from {here} to {there}: {error}: give the labels in the image's own") from error
-    return np.asarray(east), np.asarray(north)
+        return np.stack(rasterio.warp.transform(source, target, points[:, 0], points[:, 1]), axis=1)
+    except CPLE_BaseError:  # one bad point spoils all of them
+        if len(points) == 1:
+            return np.full((1, 2), np.nan)
+        half = len(points) // 2
+        return np.concatenate([_moved(part, source, target) for part in (points[:half], points[half:])])
 
 
 def read_georeference(path: Path) -> Georeference:

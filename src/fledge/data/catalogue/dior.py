@@ -60,6 +60,7 @@ DIOR/ImageSets/Main/{train,val,test}.txt""",
     split_rule=_SPLIT_RULE,
     image_size="800 x 800",
     shapes=("oriented",),
+    other_formats={"dior": "the horizontal boxes beside them"},
     traps=(
         *_TRAPS,
         "Corners are named in the object's own frame: read them by tag name, never by order or place on screen.",

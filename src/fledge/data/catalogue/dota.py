@@ -22,6 +22,7 @@ _SPLIT_RULE = (
     "Papers train on train + val and send results on test to the server; offline, train on train and test on val. "
     "Images are cut into patches of 1024 with overlap 200, results merged."
 )
+_HORIZONTAL = {"dota_hbb": "horizontal boxes"}
 _TRAPS = (
     "Class orders differ between tools (four are in use): match by name.",
     "Files may begin with two header lines, imagesource and gsd; a copy may lack them.",
@@ -51,6 +52,7 @@ DOTA_V10 = KnownDataset(
     split_rule=_SPLIT_RULE,
     image_size="about 800 to 4,000; real files leave both ends",
     shapes=("oriented", "horizontal"),
+    other_formats=_HORIZONTAL,
     traps=(*_TRAPS, "Evaluation leaves difficult objects out of the recall."),
     recipes="kd_rnet_dota_*",
 )
@@ -78,6 +80,7 @@ DOTA_V15 = KnownDataset(
     split_rule=_SPLIT_RULE,
     image_size="the images of v1.0",
     shapes=("oriented", "horizontal"),
+    other_formats=_HORIZONTAL,
     traps=(*_TRAPS, "Both official evaluators of v1.5 count difficult objects like all others."),
 )
 
@@ -101,5 +104,6 @@ DOTA_V20 = KnownDataset(
     split_rule=_SPLIT_RULE,
     image_size="800 to 20,000",
     shapes=("oriented", "horizontal"),
+    other_formats=_HORIZONTAL,
     traps=(*_TRAPS, "The devkit has no evaluator for v2.0."),
 )

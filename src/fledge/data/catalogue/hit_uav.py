@@ -16,7 +16,7 @@ HIT_UAV = KnownDataset(
     tree="""\
 rotate_json/annotations/{train,val,test}.json
 rotate_json/{train,val,test}/0_60_30_0_01234.jpg
-or rotate_xml/{Annotations,ImageSets/Main,JPEGImages}      form hit_uav_xml""",
+or rotate_xml/{Annotations,ImageSets/Main,JPEGImages}""",
     classes=HIT_UAV_CLASSES,
     counts=(
         Count("", 2898, 24_899, note="148 of them DontCare"),
@@ -28,6 +28,7 @@ or rotate_xml/{Annotations,ImageSets/Main,JPEGImages}      form hit_uav_xml""",
     image_size="640 x 512",
     shapes=("oriented", "horizontal"),
     class_counts={"Person": 12_312, "Car": 7311, "Bicycle": 4980, "OtherVehicle": 148},
+    other_formats={"hit_uav_xml": "rotate_xml/"},
     traps=(
         "DontCare (148 boxes) is a region to ignore, not a class.",
         "normal_json has other keys and boxes from the top left corner, although its README says centre.",

@@ -39,6 +39,7 @@ class KnownDataset:
         page: where to get it; archives behind a registration stay there.
         terms: under which terms, and who says so.
         format: the key of the reader that opens it, or "" where it has none.
+        other_formats: keys of further readers, and what they read; these are asked for by name.
         tree: the folders as unpacked.
         classes: the class names in fledge's label order, spelt as in the files.
         counts: the published figures; total first.
@@ -68,6 +69,7 @@ class KnownDataset:
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     traps: tuple[str, ...] = ()
     recipes: str = ""
+    other_formats: Mapping[str, str] = field(default_factory=dict)
     unverified: tuple[str, ...] = ()
 
     def counts_of(self, split: str = "") -> tuple[Count, ...]:

@@ -30,11 +30,12 @@ ShipRSImageNet/VOC_Format/JPEGImages/NAME.bmp
 ShipRSImageNet/VOC_Format/annotations/NAME.xml
 ShipRSImageNet/VOC_Format/ImageSets/{train,val,test}.txt
 ShipRSImageNet/COCO_Format/ShipRSImageNet_bbox_{train,val,test}_level_{0,1,2,3}.json"""
-_LEVELS = {
-    "level 0 (form shiprsimagenet_level0)": _LEVEL_0,
-    "level 1 (form shiprsimagenet_level1)": _LEVEL_1,
-    "level 2 (form shiprsimagenet_level2)": _LEVEL_2,
-    "level 3 (form shiprsimagenet)": _LEVEL_3,
+_LEVELS = {f"level {level}": names for level, names in enumerate(LEVELS)}
+_FORMATS = {
+    "shiprsimagenet_level0": "classes of level 0",
+    "shiprsimagenet_level1": "classes of level 1",
+    "shiprsimagenet_level2": "classes of level 2",
+    "coco": "COCO_Format/",
 }
 _TRAPS = (
     "Lists of images carry the suffix (NAME.bmp).",
@@ -64,6 +65,7 @@ SHIPRSIMAGENET_V10 = KnownDataset(
     image_size="about 930 x 930",
     shapes=("oriented", "horizontal"),
     levels=_LEVELS,
+    other_formats=_FORMATS,
     traps=_TRAPS,
 )
 
@@ -81,5 +83,6 @@ SHIPRSIMAGENET_V11 = KnownDataset(
     image_size="about 930 x 930",
     shapes=("oriented", "horizontal"),
     levels=_LEVELS,
+    other_formats=_FORMATS,
     traps=_TRAPS,
 )

@@ -50,7 +50,7 @@ class UnlabelledImages:
 
 
 def open_unlabelled(root: Path, pixels: PixelRule = COLOUR) -> UnlabelledImages:
-    """All images below a folder; no file is opened, so that a million of them take seconds.
+    """All images below a folder; no file is opened.
 
     Raises:
         DataError: no such folder, or no image in it (the expected tree is shown).
