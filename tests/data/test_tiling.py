@@ -123,12 +123,13 @@ def test_pixels_as_stored(tmp_path: Path, bands: int, dtype: type) -> None:
     tile_dataset(root, tmp_path / "tiles", Cut(64, 16))
     manifest = json.loads((tmp_path / "tiles" / "train" / "tiles.json").read_text())
     for name, image in manifest["images"].items():
-        assert image["sha256"] == sha256(root / "train" / "images" / name)
-        whole = stored(root / "train" / "images" / name)
+        assert image["file"] == f"train/images/{name}.png"
+        assert image["sha256"] == sha256(root / image["file"])
+        whole = stored(root / image["file"])
         seen = np.zeros(whole.shape[:2], dtype=bool)
         for tile, window in image["tiles"].items():
             path, x, y = tmp_path / "tiles" / "train" / "images" / tile, window["x"], window["y"]
-            assert tile == f"{name[0]}__1.0__{x}___{y}.png"
+            assert tile == f"{name}__1.0__{x}___{y}.png"
             assert window["sha256"] == sha256(path)
             pixels = stored(path)
             assert pixels.dtype == dtype

@@ -120,7 +120,7 @@ def published_findings(beside: Beside) -> Iterator[Finding]:
             yield Finding(kind if comparison.verified else "note", comparison.split or WHOLE, text)
     differing = [c for c in beside.comparisons if c.what not in _TOTALS and not c.agrees]
     if differing:
-        figures = _some([f"{c.what} {c.found:,} (published {c.published[0]:,})" for c in differing])
+        figures = first_few([f"{c.what} {c.found:,} (published {c.published[0]:,})" for c in differing], shown=3)
         sure = "" if all(c.verified for c in differing) else " (not verified)"
         yield Finding(kind if not sure else "note", WHOLE, f"classes with other counts than {title}'s{sure}: {figures}")
     if beside.unlisted:

@@ -154,6 +154,6 @@ def _write_split(
         "classes": dataset.classes,
         "source": str(dataset.root.resolve() / dataset.split),
         "lost": {what: count for what, count in lost.items() if count},
-        "images": {path.name: done.record() for path, done in zip(dataset.paths, cuts, strict=True)},
+        "images": {name: done.record() for name, done in zip(dataset.ids, cuts, strict=True)},
     }
     write_json(root / dataset.split / "tiles.json", manifest)

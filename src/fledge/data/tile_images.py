@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,15 +33,16 @@ class TileFile(NamedTuple):
 
 
 class CutImage(NamedTuple):
-    """The SHA-256 of an image file, and its tiles."""
+    """An image file as a path below the dataset's folder, its SHA-256, and its tiles."""
 
+    file: str
     sha256: str
     tiles: list[TileFile]
 
     def record(self) -> dict[str, Any]:
         """As JSON."""
         tiles = {tile.file: {"x": tile.x, "y": tile.y, "rate": tile.rate, "sha256": tile.sha256} for tile in self.tiles}
-        return {"sha256": self.sha256, "tiles": tiles}
+        return {"file": self.file, "sha256": self.sha256, "tiles": tiles}
 
 
 class Cutter:
@@ -62,8 +64,10 @@ class Cutter:
                 scaled = resize_stored(stored, *self._scaled(image, rate))
                 for tile in (tile for tile in missing if self.tiled.rate[tile] == rate):
                     written[tile] = self._write(scaled, tile)
+        path = self.dataset.paths[image]
         return CutImage(
-            _sha256(self.dataset.paths[image].read_bytes()),
+            Path(os.path.relpath(path, self.dataset.root)).as_posix(),
+            _sha256(path.read_bytes()),
             [written.get(tile) or self._found(tile) for tile in tiles],
         )
 

@@ -10,6 +10,7 @@ from fledge.visualize.page import GalleryRow, Page, Stat
 from fledge.visualize.table import Column, Value
 
 SAMPLES = 4  # of each class
+CLASSES = 24  # shown, of more
 
 
 def scene_page(health: SceneHealth, command: str) -> Page:
@@ -17,7 +18,10 @@ def scene_page(health: SceneHealth, command: str) -> Page:
     images = sum(map(len, health.splits.values()))
     classes = max(len(dataset.classes) for dataset in health.splits.values())
     near = sum(not twin.exact and twin.split != twin.other_split for twin in health.twins)
-    page = Page(f"Health of {health.root.name}", f"{len(health.splits)} splits, {images} images, {classes} classes")
+    page = Page(
+        f"Health of {health.root.name}",
+        f"{_many(len(health.splits), 'split')}, {images} images, {_many(classes, 'class')}",
+    )
     page.stats(
         [
             Stat("Images", str(images), ", ".join(f"{n} {len(d)}" for n, d in health.splits.items())),
@@ -37,6 +41,10 @@ def scene_page(health: SceneHealth, command: str) -> Page:
     return page
 
 
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")
+
+
 def _classes(page: Page, health: SceneHealth) -> None:
     page.heading("Classes")
     counts = {name: dataset.summary().objects for name, dataset in health.splits.items()}
@@ -54,10 +62,16 @@ def _classes(page: Page, health: SceneHealth) -> None:
 
 def _samples(page: Page, name: str, dataset: SceneDataset) -> None:
     page.heading(f"Images of {name}")
-    page.paragraph("Spread evenly over each class.")
+    shown = spread(range(len(dataset.classes)), CLASSES)
+    some = f" {len(shown)} of the {len(dataset.classes)} classes." if len(shown) < len(dataset.classes) else ""
+    page.paragraph(f"Spread evenly over each class.{some}")
     rows = []
-    for label, title in enumerate(dataset.classes):
+    for label in shown:
         mine = [i for i, other in enumerate(dataset.labels.tolist()) if other == label]
         pictures = [picture(dataset.path(i)) for i in spread(mine, SAMPLES)] if mine else []
-        rows.append(GalleryRow([*pictures, *[None] * (SAMPLES - len(pictures))], f"{title}: {len(mine)} images"))
+        rows.append(
+            GalleryRow(
+                [*pictures, *[None] * (SAMPLES - len(pictures))], f"{dataset.classes[label]}: {len(mine)} images"
+            )
+        )
     page.gallery([""] * SAMPLES, rows)
