@@ -22,7 +22,7 @@ from tests.data.made import noise
 from fledge.data.catalogue import CATALOGUE
 from fledge.data.raster import PixelRule
 from fledge.data.scenes.folder_per_class import open_scenes, scene_splits
-from fledge.data.scenes.health import check_scenes, scene_findings, scene_record
+from fledge.data.scenes.health import check_images, holds_images, image_findings, image_record
 from fledge.data.scenes.lists import pick_listed
 from fledge.data.scenes.loveda import loveda_splits, open_loveda
 from fledge.data.scenes.scene_dataset import SceneDataset
@@ -30,7 +30,7 @@ from fledge.data.scenes.segmentation_dataset import NO_DATA
 from fledge.data.scenes.unlabelled import open_unlabelled
 from fledge.errors import DataError, UsageError
 from fledge.evaluation.segmentation import segmentation
-from fledge.visualize.scene_page import scene_page
+from fledge.visualize.image_page import image_page
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -70,7 +70,7 @@ def test_each_dataset_in_its_own_folders(scenes: tuple[str, Path]) -> None:
     assert dataset.read(0).shape == (24, 24, 3)
     for i in range(len(dataset)):
         assert dataset.path(i).parent.name == known.classes[dataset.labels[i]]
-    health = check_scenes(root)
+    health = check_images(root)
     assert health.beside.known is known
     assert health.passed
     assert dataset.summary().objects == dict.fromkeys(known.classes, 2)
@@ -130,7 +130,7 @@ def test_what_is_odd_is_noted(tmp_path: Path) -> None:
     assert dataset.classes == ("a", "b", "c"), "an empty folder keeps its number"
     assert dataset.names == ("a/1.jpg", "b/1.jpg")
     assert dataset.notes == ("1 images beside the class folders, left out", "class folders without images: c")
-    assert [f.text for f in scene_findings(check_scenes(tmp_path)) if "no image of" in f.text] == ["no image of c"]
+    assert [f.text for f in image_findings(check_images(tmp_path)) if "no image of" in f.text] == ["no image of c"]
 
 
 @pytest.mark.parametrize(
@@ -343,20 +343,20 @@ def sick(root: Path) -> Path:
 
 
 def test_a_sick_dataset(tmp_path: Path) -> None:
-    health = check_scenes(sick(tmp_path / "data"))
+    health = check_images(sick(tmp_path / "data"))
     assert not health.passed
     assert [(twin.split, twin.path.name, twin.other.name) for twin in health.leaks] == [("val", "leak.png", "1.png")]
     assert [(twin.path.name, twin.other.name) for twin in health.conflicts] == [("copy.png", "1.png")]
-    texts = [(f.kind, f.where, f.text) for f in scene_findings(health)]
+    texts = [(f.kind, f.where, f.text) for f in image_findings(health)]
     assert ("warning", "all", "ship and ships may be one class: put them into one folder") in texts
     assert ("warning", "train", "no image of plane") in texts
     assert any(kind == "error" and "bad.png" in text for kind, _, text in texts)
     assert any(kind == "error" and "the same pixels in two classes" in text for kind, _, text in texts)
-    record = json.loads(json.dumps(scene_record(health), allow_nan=False))
+    record = json.loads(json.dumps(image_record(health), allow_nan=False))
     assert record["same pixels in two classes"][0]["exact"] is True
-    assert record["splits"]["val"]["classes"] == {"plane": 2, "ship": 2, "ships": 0}
+    assert record["splits"]["val"]["images of classes"] == {"plane": 2, "ship": 2, "ships": 0}
     assert record["splits"]["train"]["image sizes"] == {"24x24": 3}
-    page = scene_page(health, "fledge check data").html()
+    page = image_page(health, "fledge check data").html()
     assert page.count("<img") > 8
     assert "Images of val" in page
 
@@ -365,7 +365,7 @@ def test_against_another(tmp_path: Path) -> None:
     root = sick(tmp_path / "data")
     picture(tmp_path / "other" / "harbor" / "x.png", 9)
     picture(tmp_path / "other" / "ship" / "y.png", 2)
-    health = check_scenes(root, tmp_path / "other")
+    health = check_images(root, tmp_path / "other")
     assert (health.only_here, health.only_there) == (("plane", "ships"), ("harbor",))
     between = [t for t in health.leaks if str(tmp_path / "other") in t.split + t.other_split]
     assert [{t.path.name, t.other.name} for t in between] == [{"y.png", "3.png"}]
@@ -390,6 +390,64 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert code == 0
     assert "warning: all: 2 images, 2,800 published of RSSCN7" in out
     assert "classes of RSSCN7 that are not here: bField" in out
+
+
+def test_loveda_is_checked(tmp_path: Path) -> None:
+    root = loveda(tmp_path / "LoveDA")
+    picture(root / "Test" / "Rural" / "images_png" / "77.png", 77, 16)
+    assert holds_images(root)
+    health = check_images(root, name="loveda")
+    assert health.passed
+    pixels = {
+        split: np.concatenate([open_loveda(root, split).mask(i).ravel() for i in range(4)])
+        for split in ("train", "val")
+    }
+    for split, values in pixels.items():
+        counted = {name: int((values == label).sum()) for label, name in enumerate(CATALOGUE["loveda"].classes)}
+        assert health.counts[split] == {**counted, "(no data)": int((values == 255).sum())}
+    assert health.counts["test"] == {}
+    compared = [(c.split, c.what, c.found) for c in health.beside.comparisons]
+    assert compared == [("train", "images", 4), ("val", "images", 4), ("test", "images", 3), ("", "images", 11)]
+    cv2.imwrite(str(root / open_loveda(root, "val").masks[0]), np.full((16, 16), 9, np.uint8))
+    health = check_images(root)
+    assert not health.passed
+    assert any("value 9 in a mask" in f.text for f in image_findings(health))
+    record = json.loads(json.dumps(image_record(health), allow_nan=False))
+    assert record["known as"] == "loveda"
+    assert "building" in record["splits"]["train"]["pixels of classes"]
+    page = image_page(health, "fledge check LoveDA").html()
+    assert page.count("<img") >= 8
+
+
+def test_images_alone_are_checked(tmp_path: Path) -> None:
+    for k in range(3):
+        picture(tmp_path / "data" / f"{k}.png", k)
+    shutil.copy(tmp_path / "data" / "0.png", tmp_path / "data" / "copy.png")
+    assert holds_images(tmp_path / "data")
+    health = check_images(tmp_path / "data")
+    assert health.passed
+    assert [f.text for f in image_findings(health)] == [
+        "1 image has the same pixels as an earlier one of the same split"
+    ]
+    assert "Spread evenly over the split" in image_page(health, "fledge check data").html()
+
+
+@pytest.mark.parametrize("extra", ["labels/0.txt", "annotations/train.json", "0.xml"])
+def test_a_detection_dataset_that_lost_something_is_not_taken_for_images(tmp_path: Path, extra: str) -> None:
+    for k in range(3):
+        picture(tmp_path / "train" / "images" / f"{k}.png", k)
+    assert holds_images(tmp_path), "images and nothing else"
+    (tmp_path / extra).parent.mkdir(exist_ok=True)
+    (tmp_path / extra).write_text("1")
+    assert not holds_images(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_pages_in_a_browser(tmp_path: Path, open_page: Any) -> None:
+    for root in (loveda(tmp_path / "LoveDA"), sick(tmp_path / "data")):
+        path = image_page(check_images(root), "fledge check").write(tmp_path / f"{root.name}.html")
+        facts = open_page(path)
+        assert (facts.console, facts.requests, facts.broken, facts.overflow, facts.enlarged) == ([], [], [], [], True)
 
 
 @pytest.mark.skipif(not (SHARED / "rsscn7").is_dir(), reason="no ../shared/data/rsscn7")

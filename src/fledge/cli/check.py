@@ -13,7 +13,7 @@ from fledge.cli.tile import DataArgument
 if TYPE_CHECKING:
     from fledge.data.duplicates import Twin
     from fledge.data.health import Health
-    from fledge.data.scenes.health import SceneHealth
+    from fledge.data.scenes.health import ImageHealth
     from fledge.visualize.page import Page
 
 SHOWN = 20
@@ -31,8 +31,8 @@ def check(
 ) -> None:
     """Report a dataset's health: classes, sizes, angles, bad labels, images that occur twice, and counts as published.
 
-    For detection, in any format that fledge reads, and for scene classification with a folder for each class. Exits
-    with 3 if a label or image cannot be read, or if an image lies in two splits, or classes, with the same pixels.
+    For detection in any format that fledge reads, for scenes with a folder for each class, LoveDA, and images alone.
+    Exits with 3 if a label or image cannot be read, or if an image has the same pixels in two splits or classes.
 
     Examples:
 
@@ -50,7 +50,7 @@ def check(
 
     command = f"fledge check {data}" + (f" --against {against}" if against else "")
     command += f" --as {name}" if name else ""
-    checked = (_scenes if _has_scenes(data) else _detection)(data, against, name)
+    checked = (_images if _has_images(data) else _detection)(data, against, name)
     if out:
         write_json(out / "check.json", checked.record())
         checked.page(command).write(out / "check.html")
@@ -67,12 +67,12 @@ class _Checked(NamedTuple):
     page: Callable[[str], Page]
 
 
-def _has_scenes(data: Path) -> bool:
-    """Whether a folder that is no detection dataset has a folder of images for each class."""
+def _has_images(data: Path) -> bool:
+    """Whether a folder is no detection dataset, but one of scenes, masks or images alone."""
     from fledge.data.datasets import FORMATS
-    from fledge.data.scenes.folder_per_class import scene_splits
+    from fledge.data.scenes.health import holds_images
 
-    return data.is_dir() and not any(form.splits(data) for form in FORMATS.values()) and bool(scene_splits(data))
+    return data.is_dir() and not any(form.splits(data) for form in FORMATS.values()) and holds_images(data)
 
 
 def _detection(data: Path, against: Path | None, name: str | None) -> _Checked:
@@ -85,30 +85,29 @@ def _detection(data: Path, against: Path | None, name: str | None) -> _Checked:
     return _Checked(health.passed, lambda: health_record(health), lambda command: health_page(health, command))
 
 
-def _scenes(data: Path, against: Path | None, name: str | None) -> _Checked:
-    from fledge.data.scenes.health import check_scenes, scene_record
+def _images(data: Path, against: Path | None, name: str | None) -> _Checked:
+    from fledge.data.scenes.health import check_images, image_record
     from fledge.engine.progress import progress
-    from fledge.visualize.scene_page import scene_page
+    from fledge.visualize.image_page import image_page
 
-    health = check_scenes(data, against, progress, name)
-    _print_scenes(health)
-    return _Checked(health.passed, lambda: scene_record(health), lambda command: scene_page(health, command))
+    health = check_images(data, against, progress, name)
+    _print_images(health)
+    return _Checked(health.passed, lambda: image_record(health), lambda command: image_page(health, command))
 
 
-def _print_scenes(health: SceneHealth) -> None:
+def _print_images(health: ImageHealth) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fledge.data.scenes.health import scene_findings
+    from fledge.data.scenes.health import image_findings
 
-    counts = {name: dataset.summary() for name, dataset in health.splits.items()}
-    table = Table("", *counts, title=str(health.root))
-    table.add_row("images", *(str(summary.images) for summary in counts.values()))
-    for name in dict.fromkeys(name for summary in counts.values() for name in summary.objects):
-        table.add_row(name, *(str(summary.objects.get(name, 0)) for summary in counts.values()))
+    table = Table("", *health.splits, title=str(health.root))
+    table.add_row("images", *(str(len(dataset)) for dataset in health.splits.values()))
+    for name in dict.fromkeys(name for counts in health.counts.values() for name in counts):
+        table.add_row(name, *(f"{counts.get(name, 0):,}" for counts in health.counts.values()))
     Console().print(table)
     _print_twins(health.twins)
-    for finding in scene_findings(health):
+    for finding in image_findings(health):
         print(f"{finding.kind}: {finding.where}: {finding.text}")
 
 

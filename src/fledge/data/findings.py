@@ -87,7 +87,7 @@ def class_findings(
     alike: Iterable[tuple[str, str]],
     noun: str,
 ) -> Iterator[Finding]:
-    """Classes that are missing, differ or may be one; ``noun`` is what is labelled."""
+    """Classes that are missing, differ or may be one; ``noun`` is what has a class."""
     for split, names in missing.items():
         yield Finding("warning", split, f"no {noun} of {_some(names)}")
     if only_here:

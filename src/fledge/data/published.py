@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
-from fledge.data.catalogue import CATALOGUE, Count, KnownDataset
+from fledge.data.catalogue import CATALOGUE, KnownDataset
 from fledge.data.class_names import differences
 from fledge.data.labels import Summary, class_key
 from fledge.errors import UsageError
@@ -94,16 +94,17 @@ def compare(known: KnownDataset, datasets: Sequence[Counted]) -> tuple[Compariso
         comparison
         for split in known.splits
         if split in parts
-        for comparison in _compare_one(split, known.counts_of(split), parts[split])
+        for comparison in _compare_one(known, split, parts[split])
     ]
     whole = set(known.splits) <= parts.keys()
     if whole or not compared:
-        compared += _compare_one("", known.counts_of(), tuple(counts.values()))
+        compared += _compare_one(known, "", tuple(counts.values()))
         compared += _compare_classes(known, tuple(counts.values()))
     return tuple(compared)
 
 
-def _compare_one(split: str, counts: Sequence[Count], summaries: Sequence[Summary]) -> list[Comparison]:
+def _compare_one(known: KnownDataset, split: str, summaries: Sequence[Summary]) -> list[Comparison]:
+    counts = known.counts_of(split)
     objects = sum(sum(summary.objects.values()) for summary in summaries)
     ignored = sum(summary.ignored for summary in summaries)
     found: tuple[tuple[Literal["images", "objects"], tuple[int, ...]], ...] = (
@@ -111,7 +112,7 @@ def _compare_one(split: str, counts: Sequence[Count], summaries: Sequence[Summar
         ("objects", (objects, objects + ignored)),  # some authors count the ignored ones
     )
     compared = []
-    for what, figures in found:
+    for what, figures in found[: None if known.task == "detection" else 1]:
         stated = [(getattr(count, what), count.verified) for count in counts if getattr(count, what) is not None]
         if stated:
             published = tuple(dict.fromkeys(figure for figure, _ in stated))

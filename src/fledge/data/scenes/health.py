@@ -1,13 +1,15 @@
-"""What ``fledge check`` measures of scene classification datasets."""
+"""What ``fledge check`` measures of images without boxes: scenes, masks, and images without labels."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fledge.data.class_names import alike_between, alike_within, differences
 from fledge.data.duplicates import Twin, find_twins, take_prints
@@ -16,23 +18,33 @@ from fledge.data.labels import class_key
 from fledge.data.published import Beside, beside, known_dataset
 from fledge.data.raster import read_size
 from fledge.data.scenes.folder_per_class import open_scenes, scene_splits
+from fledge.data.scenes.loveda import loveda_splits, open_loveda
 from fledge.data.scenes.scene_dataset import SceneDataset
+from fledge.data.scenes.segmentation_dataset import NO_DATA, SegmentationDataset
+from fledge.data.scenes.unlabelled import UnlabelledImages, only_images, open_unlabelled
 from fledge.data.splits import WHOLE, Progress, silent
 from fledge.errors import DataError
 
+ImageSet = SceneDataset | SegmentationDataset | UnlabelledImages
+
+NO_DATA_NAME = "(no data)"
+# Folders with these names are parts of other datasets, not classes.
+_PARTS = {"images", "labels", "masks", "annotations", "jpegimages", "labeltxt", "annfiles", "imagespng", "maskspng"}
+
 
 @dataclass(frozen=True, eq=False)
-class SceneHealth:
-    """A whole dataset.
+class ImageHealth:
+    """A whole dataset of images without boxes.
 
     Attributes:
         root: its folder.
         splits: by name.
+        counts: by split, images of each class, or pixels of each class and without data; empty without labels.
         image_sizes: images by (width, height), the most frequent first, by split.
-        missing: classes without an image in a split in which others have some, by split.
+        missing: classes without an image or pixel in a split in which others have some, by split.
         twins: images that occur twice, exactly or nearly; those with another dataset name it in ``other_split``.
         conflicts: those of them with the same pixels and another class.
-        unreadable: images that cannot be decoded.
+        unreadable: images and masks that cannot be decoded.
         against: the other dataset, if one was compared.
         only_here, only_there: class names that the other dataset lacks, or has in addition.
         alike: pairs of class names that may be one class spelt twice.
@@ -40,7 +52,8 @@ class SceneHealth:
     """
 
     root: Path
-    splits: dict[str, SceneDataset]
+    splits: Mapping[str, ImageSet]
+    counts: dict[str, dict[str, int]]
     image_sizes: dict[str, dict[tuple[int, int], int]]
     missing: dict[str, tuple[str, ...]]
     twins: tuple[Twin, ...]
@@ -53,6 +66,11 @@ class SceneHealth:
     beside: Beside
 
     @property
+    def noun(self) -> str:
+        """What is counted of each class."""
+        return "pixel" if any(isinstance(dataset, SegmentationDataset) for dataset in self.splits.values()) else "image"
+
+    @property
     def leaks(self) -> list[Twin]:
         """The images that are exactly the same in two splits, or in two datasets."""
         return [twin for twin in self.twins if twin.exact and twin.split != twin.other_split]
@@ -63,13 +81,40 @@ class SceneHealth:
         return not (self.unreadable or self.leaks or self.conflicts)
 
 
-def check_scenes(
+def holds_images(root: Path) -> bool:
+    """Whether a folder looks like LoveDA, like a folder for each class, or like nothing but images."""
+    if loveda_splits(root) or only_images(root):
+        return True
+    try:
+        return any(len(_class_keys(root, split) - _PARTS) > 1 for split in scene_splits(root))
+    except DataError:
+        return False
+
+
+def _class_keys(root: Path, split: str) -> set[str]:
+    return {class_key(name) for name in open_scenes(root, split).classes}
+
+
+def open_images(root: Path) -> list[ImageSet]:
+    """The splits of a dataset without boxes.
+
+    Raises:
+        DataError: it is none of the kinds that are known.
+    """
+    if loveda := loveda_splits(root):
+        return [open_loveda(root, split) for split in loveda]
+    if splits := scene_splits(root):
+        return [open_scenes(root, split) for split in splits]
+    return [open_unlabelled(root)]
+
+
+def check_images(
     root: Path, against: Path | None = None, progress: Progress = silent, name: str | None = None
-) -> SceneHealth:
-    """Count the images of each class, and look for images that occur twice.
+) -> ImageHealth:
+    """Count the images or pixels of each class, and look for images that occur twice.
 
     Args:
-        root: a dataset with a folder for each class.
+        root: a folder for each class, LoveDA, or images without labels.
         against: another one to compare classes and images with.
         progress: shows how far the images are.
         name: the catalogue's dataset that it is; by default one with the same classes.
@@ -79,25 +124,28 @@ def check_scenes(
         UsageError: a name that the catalogue lacks.
     """
     named = known_dataset(name) if name else None
-    opened = [open_scenes(root, split) for split in scene_splits(root) or (WHOLE,)]
-    others = [open_scenes(against, split) for split in scene_splits(against) or (WHOLE,)] if against else []
+    opened = open_images(root)
+    others = open_images(against) if against else []
     images = [(d.split, d.path(i)) for d in opened for i in range(len(d))]
     images += [(f"{against}: {d.split}", d.path(i)) for d in others for i in range(len(d))]
     with progress("compare images", len(images)) as advance:
         prints = take_prints(images, advance)
     own = {dataset.split for dataset in opened}
     twins = tuple(twin for twin in find_twins(prints) if {twin.split, twin.other_split} & own)
+    counted = {dataset.split: _count(dataset, progress) for dataset in opened}
+    counts = {split: found for split, (found, _) in counted.items()}
     here, there = ([name for d in part for name in d.classes] for part in (opened, others))
     only_here, only_there = differences(here, there) if others else ((), ())
     published = beside(opened, named)
-    return SceneHealth(
+    return ImageHealth(
         root=root,
         splits={dataset.split: dataset for dataset in opened},
+        counts=counts,
         image_sizes={dataset.split: _sizes(dataset) for dataset in opened},
-        missing=_missing(opened),
+        missing=_missing(counts),
         twins=twins,
         conflicts=_conflicts(twins, [*opened, *others]),
-        unreadable=prints.faults,
+        unreadable=prints.faults + tuple(fault for _, faults in counted.values() for fault in faults),
         against=against,
         only_here=only_here,
         only_there=only_there,
@@ -108,7 +156,25 @@ def check_scenes(
     )
 
 
-def _sizes(dataset: SceneDataset) -> dict[tuple[int, int], int]:
+def _count(dataset: ImageSet, progress: Progress) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Images, or pixels and those without data, of each class, and the masks that cannot be read."""
+    if not isinstance(dataset, SegmentationDataset):
+        return dict(dataset.summary().objects), ()
+    if not dataset.masks:
+        return {}, ()
+    total, faults = np.zeros(256, dtype=np.int64), []
+    with progress(f"count pixels of {dataset.split}", len(dataset)) as advance:
+        for i in range(len(dataset)):
+            try:
+                total += np.bincount(dataset.mask(i).ravel(), minlength=256)
+            except DataError as error:
+                faults.append(str(error))
+            advance(i + 1, dataset.path(i).stem)
+    counts = {name: int(total[label]) for label, name in enumerate(dataset.classes)}
+    return {**counts, NO_DATA_NAME: int(total[NO_DATA])}, tuple(faults)
+
+
+def _sizes(dataset: ImageSet) -> dict[tuple[int, int], int]:
     sizes: Counter[tuple[int, int]] = Counter()
     for i in range(len(dataset)):
         with suppress(DataError):  # named among the unreadable ones
@@ -117,21 +183,21 @@ def _sizes(dataset: SceneDataset) -> dict[tuple[int, int], int]:
     return dict(sizes.most_common())
 
 
-def _missing(datasets: Sequence[SceneDataset]) -> dict[str, tuple[str, ...]]:
-    counts = {dataset.split: dataset.summary().objects for dataset in datasets}
+def _missing(counts: Mapping[str, Mapping[str, int]]) -> dict[str, tuple[str, ...]]:
     return {
         split: names
-        for split, images in counts.items()
-        if (names := tuple(name for name, count in images.items() if not count))
+        for split, found in counts.items()
+        if (names := tuple(name for name, count in found.items() if not count and name != NO_DATA_NAME))
     }
 
 
-def _conflicts(twins: Sequence[Twin], datasets: Sequence[SceneDataset]) -> tuple[Twin, ...]:
-    classes = {d.path(i): class_key(d.classes[int(d.labels[i])]) for d in datasets for i in range(len(d))}
-    return tuple(twin for twin in twins if twin.exact and classes[twin.path] != classes[twin.other])
+def _conflicts(twins: Sequence[Twin], datasets: Sequence[ImageSet]) -> tuple[Twin, ...]:
+    scenes = [dataset for dataset in datasets if isinstance(dataset, SceneDataset)]
+    classes = {d.path(i): class_key(d.classes[int(d.labels[i])]) for d in scenes for i in range(len(d))}
+    return tuple(twin for twin in twins if twin.exact and classes.get(twin.path) != classes.get(twin.other))
 
 
-def scene_findings(health: SceneHealth) -> list[Finding]:
+def image_findings(health: ImageHealth) -> list[Finding]:
     """What was found, errors first."""
     found = [Finding("error", WHOLE, fault) for fault in health.unreadable]
     found += [
@@ -139,7 +205,9 @@ def scene_findings(health: SceneHealth) -> list[Finding]:
         for twin in health.conflicts
     ]
     found += twin_findings(health.twins)
-    found += class_findings(health.missing, health.against, health.only_here, health.only_there, health.alike, "image")
+    found += class_findings(
+        health.missing, health.against, health.only_here, health.only_there, health.alike, health.noun
+    )
     found += published_findings(health.beside)
     for name, dataset in health.splits.items():
         found += [Finding("warning", name, text) for text in _balance(dataset)]
@@ -147,8 +215,10 @@ def scene_findings(health: SceneHealth) -> list[Finding]:
     return sort(found)
 
 
-def _balance(dataset: SceneDataset) -> Iterator[str]:
+def _balance(dataset: ImageSet) -> Iterator[str]:
     present = {name: count for name, count in dataset.summary().objects.items() if count}
+    if not present:
+        return
     most, least = max(present, key=lambda n: present[n]), min(present, key=lambda n: present[n])
     if present[most] >= IMBALANCE * present[least]:
         yield f"{most} has {present[most] / present[least]:.0f} times the images of {least}"
@@ -157,7 +227,7 @@ def _balance(dataset: SceneDataset) -> Iterator[str]:
         yield f"fewer than {FEW} images: {', '.join(few)}"
 
 
-def scene_record(health: SceneHealth) -> dict[str, Any]:
+def image_record(health: ImageHealth) -> dict[str, Any]:
     """A check as JSON."""
     return {
         "root": str(health.root),
@@ -166,7 +236,7 @@ def scene_record(health: SceneHealth) -> dict[str, Any]:
             name: {
                 "format": dataset.format,
                 "images": len(dataset),
-                "classes": dataset.summary().objects,
+                f"{health.noun}s of classes": health.counts[name],
                 "image sizes": {f"{w}x{h}": count for (w, h), count in health.image_sizes[name].items()},
                 "notes": list(dataset.notes),
             }

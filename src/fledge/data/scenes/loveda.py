@@ -66,6 +66,7 @@ def open_loveda(root: Path, split: str, domains: Sequence[str] = DOMAINS) -> Seg
         masks=tuple(path.relative_to(root).as_posix() for path in masks),
         domains=tuple(folder.name for folder, found in images.items() for _ in found),
         lookup=_lookup(),
+        format="loveda",
     )
 
 

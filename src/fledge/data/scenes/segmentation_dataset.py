@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fledge.data.labels import Summary
 from fledge.data.raster import COLOUR, PixelRule, read_image
 from fledge.data.samples import read_stored
 from fledge.errors import DataError
@@ -30,6 +31,7 @@ class SegmentationDataset:
         domains: what kind of scene each image is, such as Urban or Rural.
         lookup: (256,) uint8, from values of the mask files to classes 0…K-1, ``NO_DATA``, or ``UNKNOWN`` for values
             that must not occur.
+        format: the key of the format, as in the catalogue.
         notes: what was odd on reading.
         pixels: how ``read`` turns stored samples into bytes; C channels.
     """
@@ -41,6 +43,7 @@ class SegmentationDataset:
     masks: tuple[str, ...]
     domains: tuple[str, ...]
     lookup: NDArray[np.uint8]
+    format: str
     notes: tuple[str, ...] = ()
     pixels: PixelRule = COLOUR
 
@@ -58,6 +61,10 @@ class SegmentationDataset:
             DataError: the file cannot be read.
         """
         return read_image(self.path(i), self.pixels)
+
+    def summary(self) -> Summary:
+        """The number of images; what their masks hold takes reading them."""
+        return Summary(len(self), 0, {}, 0, 0)
 
     def mask(self, i: int) -> NDArray[np.uint8]:
         """The classes of image i, (H, W) uint8 in 0…K-1, and ``NO_DATA``.
