@@ -394,6 +394,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_loveda_is_checked(tmp_path: Path) -> None:
     root = loveda(tmp_path / "LoveDA")
+    health = check_images(root)
+    assert (list(health.splits), list(health.refused), health.passed) == (["train", "val"], ["test"], False)
+    assert "no images" in image_findings(health)[0].text
     picture(root / "Test" / "Rural" / "images_png" / "77.png", 77, 16)
     assert holds_images(root)
     health = check_images(root, name="loveda")

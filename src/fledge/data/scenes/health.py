@@ -39,6 +39,7 @@ class ImageHealth:
     Attributes:
         root: its folder.
         splits: by name.
+        refused: why a split cannot be opened, by name.
         counts: by split, images of each class, or pixels of each class and without data; empty without labels.
         image_sizes: images by (width, height), the most frequent first, by split.
         missing: classes without an image or pixel in a split in which others have some, by split.
@@ -53,6 +54,7 @@ class ImageHealth:
 
     root: Path
     splits: Mapping[str, ImageSet]
+    refused: dict[str, str]
     counts: dict[str, dict[str, int]]
     image_sizes: dict[str, dict[tuple[int, int], int]]
     missing: dict[str, tuple[str, ...]]
@@ -78,7 +80,7 @@ class ImageHealth:
     @property
     def passed(self) -> bool:
         """Whether all images could be read, none lies in two splits, and none has two classes."""
-        return not (self.unreadable or self.leaks or self.conflicts)
+        return not (self.refused or self.unreadable or self.leaks or self.conflicts)
 
 
 def holds_images(root: Path) -> bool:
@@ -95,17 +97,23 @@ def _class_keys(root: Path, split: str) -> set[str]:
     return {class_key(name) for name in open_scenes(root, split).classes}
 
 
-def open_images(root: Path) -> list[ImageSet]:
-    """The splits of a dataset without boxes.
+def open_images(root: Path) -> tuple[list[ImageSet], dict[str, str]]:
+    """The splits of a dataset without boxes, and why others cannot be opened.
 
     Raises:
-        DataError: it is none of the kinds that are known.
+        DataError: it is none of the kinds that are known, or no split can be opened.
     """
-    if loveda := loveda_splits(root):
-        return [open_loveda(root, split) for split in loveda]
-    if splits := scene_splits(root):
-        return [open_scenes(root, split) for split in splits]
-    return [open_unlabelled(root)]
+    opened: list[ImageSet] = []
+    refused = {}
+    loveda = loveda_splits(root)
+    for split in loveda or scene_splits(root):
+        try:
+            opened.append(open_loveda(root, split) if loveda else open_scenes(root, split))
+        except DataError as error:
+            refused[split] = str(error)
+    if refused and not opened:
+        raise DataError("\n".join(refused.values()))
+    return (opened, refused) if opened else ([open_unlabelled(root)], {})
 
 
 def check_images(
@@ -124,8 +132,8 @@ def check_images(
         UsageError: a name that the catalogue lacks.
     """
     named = known_dataset(name) if name else None
-    opened = open_images(root)
-    others = open_images(against) if against else []
+    opened, refused = open_images(root)
+    others = open_images(against)[0] if against else []
     images = [(d.split, d.path(i)) for d in opened for i in range(len(d))]
     images += [(f"{against}: {d.split}", d.path(i)) for d in others for i in range(len(d))]
     with progress("compare images", len(images)) as advance:
@@ -140,6 +148,7 @@ def check_images(
     return ImageHealth(
         root=root,
         splits={dataset.split: dataset for dataset in opened},
+        refused=refused,
         counts=counts,
         image_sizes={dataset.split: _sizes(dataset) for dataset in opened},
         missing=_missing(counts),
@@ -199,7 +208,8 @@ def _conflicts(twins: Sequence[Twin], datasets: Sequence[ImageSet]) -> tuple[Twi
 
 def image_findings(health: ImageHealth) -> list[Finding]:
     """What was found, errors first."""
-    found = [Finding("error", WHOLE, fault) for fault in health.unreadable]
+    found = [Finding("error", name, f"refused: {reason}") for name, reason in health.refused.items()]
+    found += [Finding("error", WHOLE, fault) for fault in health.unreadable]
     found += [
         Finding("error", twin.split, f"the same pixels in two classes: {twin.path} and {twin.other}")
         for twin in health.conflicts
@@ -242,6 +252,7 @@ def image_record(health: ImageHealth) -> dict[str, Any]:
             }
             for name, dataset in health.splits.items()
         },
+        "refused splits": health.refused,
         "missing classes": health.missing,
         "unreadable images": list(health.unreadable),
         "twins": [twin.record() for twin in health.twins],
