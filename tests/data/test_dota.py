@@ -274,6 +274,17 @@ def test_an_unknown_folder_shows_the_accepted_trees(tmp_path: Path) -> None:
         open_dataset(tmp_path, "val")
 
 
+def test_a_folder_that_lacks_something_shows_the_trees_most_like_it(tmp_path: Path) -> None:
+    for folder in ("DIOR/Annotations/Horizontal Bounding Boxes", "DIOR/JPEGImages-trainval", "set/train/labelXml"):
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(DataError, match="not a dataset") as caught:
+        detect_format(tmp_path / "DIOR")
+    assert [name for name, form in FORMATS.items() if form.tree in str(caught.value)] == ["dior"]
+    with pytest.raises(DataError, match="not a dataset") as caught:
+        detect_format(tmp_path / "set")
+    assert [name for name, form in FORMATS.items() if form.tree in str(caught.value)] == ["fair1m"]
+
+
 def test_an_image_that_changed_after_indexing_is_refused(tmp_path: Path) -> None:
     dataset = open_dataset(make(tmp_path, {"P1": GOOD}), "train")
     assert cv2.imwrite(str(dataset.paths[0]), np.zeros((80, 101, 3), np.uint8))

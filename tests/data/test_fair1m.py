@@ -29,7 +29,7 @@ def make(root: Path, *objects: str, part: str = "train/part1", labels: str = "la
 def test_the_fifth_point_repeats_the_first(tmp_path: Path) -> None:
     dataset = open_dataset(make(tmp_path, thing(), thing(ring=RING[:4])), "train")
     assert dataset.quads.tolist() == [[[10, 10], [30, 12], [29, 22.5], [9, 20]]] * 2
-    assert (dataset.classes, dataset.difficult.any(), dataset.notes) == (("Boeing737",), False, ())
+    assert (dataset.classes, dataset.difficult.tolist(), dataset.notes) == (("Boeing737",), [False] * 2, ())
 
 
 def test_parts_of_a_split_use_the_same_numbers(tmp_path: Path) -> None:

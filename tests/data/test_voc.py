@@ -67,6 +67,16 @@ def test_dior_and_dior_r_in_one_folder(tmp_path: Path) -> None:
     assert (upright.format, upright.boxes[0, 4]) == ("dior", 0)
 
 
+def test_dior_with_all_labels_in_one_folder(tmp_path: Path) -> None:
+    MINIATURES["dior"](tmp_path)
+    (tmp_path / "Annotations" / "Horizontal Bounding Boxes").rename(tmp_path / "labels")
+    (tmp_path / "Annotations").rmdir()
+    (tmp_path / "labels").rename(tmp_path / "Annotations")
+    dataset = open_dataset(tmp_path, "test")
+    assert (dataset.format, dataset.classes) == ("voc", ("Expressway-toll-station", "dam"))
+    assert dataset.paths[0].parent.name == "JPEGImages-test"
+
+
 def test_a_class_with_a_slash(tmp_path: Path) -> None:
     """A320/321 is read as it is, never becomes a folder, and is found again by the name of its file."""
     dataset = open_dataset(make(tmp_path, thing("A320/321", 10, 5, 40, 25), thing("other", 1, 1, 9, 9)), "train")

@@ -42,8 +42,16 @@ def detect_format(root: Path, form: str | None = None) -> str:
             return name
     if form is not None:
         raise DataError(f"not a dataset in the form {form}: {root}: make it look like this:\n{FORMATS[form].tree}")
-    trees = "\n".join(dict.fromkeys(known.tree for known in FORMATS.values()))
-    raise DataError(f"not a dataset: {root}: give it one of these forms:\n{trees}")
+    raise DataError(f"not a dataset: {root}: give it one of these forms:\n{_trees_like(root)}")
+
+
+def _trees_like(root: Path) -> str:
+    """The trees that name most of the folders found here, three levels deep; all trees where none does."""
+    there = {path.name for level in ("*", "*/*", "*/*/*") for path in root.glob(level) if path.is_dir()}
+    trees = dict.fromkeys(known.tree for known in FORMATS.values())
+    shared = {tree: sum(re.search(rf"[/ \]]{re.escape(name)}/", tree) is not None for name in there) for tree in trees}
+    best = max(shared.values())
+    return "\n".join(tree for tree, count in shared.items() if count == best)
 
 
 def open_dataset(

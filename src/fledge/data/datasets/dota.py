@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fledge.data.datasets.draft import Draft, Row, first_few
 from fledge.data.datasets.folders import image_files
-from fledge.data.datasets.text_labels import BadLabelError, decimal, read_lines
+from fledge.data.datasets.text_labels import BadLabelError, decimals, read_lines
 from fledge.errors import DataError
 
 TREE = """\
@@ -129,7 +129,7 @@ def _parse_line(text: str, ignored: str | None) -> Row | None:
     if len(fields) not in (9, 10):
         hint = " (11 or 12 are OHD-SJTU's form: call the folder rotation_txt)" if len(fields) in (11, 12) else ""
         raise BadLabelError(f"{len(fields)} fields instead of 9 or 10{hint}", _FORM, "fields")
-    corners = tuple(decimal(field, "coordinate", _FORM) for field in fields[:8])
+    corners = decimals(fields[:8], "coordinate", _FORM)
     difficult = fields[9] if len(fields) == 10 else ""
     flag = difficult_flag(difficult)
     if difficult == ignored:

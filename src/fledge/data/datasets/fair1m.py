@@ -12,7 +12,7 @@ from pathlib import Path
 from fledge.data.datasets.draft import Draft, Row
 from fledge.data.datasets.folders import image_files
 from fledge.data.datasets.text_labels import BadLabelError, decimal
-from fledge.data.datasets.xml_labels import XmlForm, child, class_of, existing, has_mark, read_labels
+from fledge.data.datasets.xml_labels import XmlForm, child, class_of, existing, read_labels
 from fledge.data.datasets.xml_tree import Node
 from fledge.errors import DataError
 
@@ -51,9 +51,7 @@ def fair1m_splits(root: Path) -> tuple[str, ...]:
 def _parts(split: Path) -> list[Path]:
     """The split's folder or those in it that hold images and labels."""
     inner = sorted(path for path in split.iterdir() if path.is_dir()) if split.is_dir() else []
-    return [
-        p for p in (split, *inner) if (p / "images").is_dir() and has_mark(existing(p, (".",), _LABELS), b"<point>")
-    ]
+    return [part for part in (split, *inner) if (part / "images").is_dir() and existing(part, (".",), _LABELS)]
 
 
 def _row(node: Node) -> Row:

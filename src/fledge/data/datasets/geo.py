@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 
 from fledge.data.datasets.draft import Draft, Row, first_few
@@ -34,7 +35,7 @@ def parse_geo(root: Path, split: str) -> Draft:
     """One split of georeferenced images with polygons.
 
     In a file for all images a polygon belongs to the image that its property ``image`` names, without one to every
-    image that holds the middle of its bounds; polygons in no image are counted in the notes.
+    image that holds the mean of its corners; polygons in no image are counted in the notes.
 
     Raises:
         DataError: files are missing or damaged, an image has no georeference, or a label file has no image.
@@ -92,24 +93,43 @@ def _read_each(draft: Draft, folder: Path, stems: list[str]) -> None:
 def _read_common(draft: Draft, path: Path, stems: list[str]) -> None:
     """One label file for all images."""
     labels = _opened(draft, path)
-    number = {stem: image for image, stem in enumerate(stems)}
-    used: set[str] = set()
+    named: dict[str, list[Feature]] = {stem: [] for stem in stems}
+    free = [feature for feature in labels.features if not feature.image]
     for feature in labels.features:
-        if feature.image and _stem(feature.image) not in number:
+        if feature.image and _stem(feature.image) not in named:
             what, remedy = f"image {feature.image[:64]!r} is not in the split", "name an image without its folder"
             draft.fault(f"{path}: {feature.place}", what, remedy, "image name")
-            used.add(feature.place)
+        elif feature.image:
+            named[_stem(feature.image)].append(feature)
+    middles = _Middles(labels, np.array([feature.points.mean(axis=0) for feature in free]).reshape(-1, 2))
+    used = np.zeros(len(free), dtype=np.bool_)
     for image, image_path in enumerate(draft.images):
-        candidates = [f for f in labels.features if number.get(_stem(f.image), image) == image and f.place not in used]
-        height, width = read_size(image_path)
-        pixels = _in_pixels(candidates, labels, _place_of(image_path, labels))
-        for feature, points in zip(candidates, pixels, strict=True):
-            middle = (points.min(axis=0) + points.max(axis=0)) / 2
-            if feature.image or bool(((middle >= 0) & (middle < (width, height))).all()):
-                _add(draft, image, feature, points)
-                used.add(feature.place)
-    left = sum(feature.place not in used for feature in labels.features)
-    draft.counts[_NOWHERE] += left
+        place = _place_of(image_path, labels)
+        inside = middles.inside(place, read_size(image_path))
+        used[inside] = True
+        chosen = named[stems[image]] + [free[index] for index in np.flatnonzero(inside)]
+        for feature, points in zip(chosen, _in_pixels(chosen, labels, place), strict=True):
+            _add(draft, image, feature, points)
+    draft.counts[_NOWHERE] += int((~used).sum())
+
+
+class _Middles:
+    """The mean corner of each of F features, brought only once to each reference system of the images."""
+
+    def __init__(self, labels: GeoLabels, points: NDArray[np.float64]) -> None:
+        self.crs, self.points = labels.crs, points
+        self.moved: dict[str, NDArray[np.float64]] = {}
+
+    def inside(self, place: Georeference | None, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Which (F,) lie in an image of that place, height and width."""
+        pixels = self.points
+        if place is not None and self.crs is not None:
+            key = place.crs.to_wkt()
+            if key not in self.moved:
+                self.moved[key] = Georeference(place.crs, Affine.identity()).pixels(self.points, self.crs)
+            pixels = place.pixels(self.moved[key], place.crs)
+        within: NDArray[np.bool_] = np.all((pixels >= 0) & (pixels < size[::-1]), axis=1)
+        return within
 
 
 def _stem(name: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from fledge.data.datasets.dota import difficult_flag
 from fledge.data.datasets.draft import Draft, Row
 from fledge.data.datasets.folders import image_files
-from fledge.data.datasets.text_labels import BadLabelError, decimal, read_lines
+from fledge.data.datasets.text_labels import BadLabelError, decimals, read_lines
 from fledge.errors import DataError
 
 TREE = """\
@@ -52,5 +52,5 @@ def _parse_line(text: str) -> Row:
     if len(fields) not in (11, 12):
         hint = " (9 or 10 are DOTA's form: call the folder labelTxt)" if len(fields) in (9, 10) else ""
         raise BadLabelError(f"{len(fields)} fields instead of 11 or 12{hint}", _FORM, "fields")
-    numbers = tuple(decimal(field, "coordinate", _FORM) for field in fields[:10])
+    numbers = decimals(fields[:10], "coordinate", _FORM)
     return Row(0, 0, 0, numbers[:8], fields[10], difficult_flag(fields[11] if len(fields) == 12 else ""))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fledge.data.datasets.draft import Draft, Row
 from fledge.data.datasets.folders import images_by_stem, list_names, listed_images, split_lists
-from fledge.data.datasets.text_labels import BadLabelError, decimal, read_lines_of
+from fledge.data.datasets.text_labels import BadLabelError, decimals, read_lines_of
 from fledge.errors import DataError
 
 TREE = """\
@@ -73,6 +73,6 @@ def _reader(name: str) -> Callable[[str], Row]:
         fields = text.split()
         if len(fields) != 13:
             raise BadLabelError(f"{len(fields)} numbers instead of 13", _FORM, "fields")
-        return Row(0, 0, 0, tuple(decimal(field, "number", _FORM) for field in fields)[:8], name)
+        return Row(0, 0, 0, decimals(fields, "number", _FORM)[:8], name)
 
     return parse

@@ -30,6 +30,8 @@ HRRSD XML:      ROOT/OPT2017/ImageSets/Main/SPLIT.txt   one image name a line: t
                 ROOT/OPT2017/JPEGImages/NAME.jpg with ROOT/OPT2017/Annotations/NAME.xml
                 <object> with <name> and <bndbox> of <xmin> <ymin> <xmax> <ymax>"""
 
+# DIOR has the first two; copies of it may have all labels in one folder.
+_IMAGES = ("JPEGImages-trainval", "JPEGImages-test", "JPEGImages")
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -90,11 +92,11 @@ def _form(key: str, base: str, images: tuple[str, ...], annotations: str) -> Xml
     return XmlForm(key, b"<xmin>", (base,), images, (annotations,), "object", size, horizontal_box)
 
 
-_VOC = _form("voc", ".", ("JPEGImages",), "Annotations")
+_VOC = _form("voc", ".", _IMAGES, "Annotations")
 _HRRSD = _form("hrrsd", "OPT2017", ("JPEGImages",), "Annotations")
 _DIOR = _form(
     "dior",
     ".",
-    ("JPEGImages-trainval", "JPEGImages-test", "JPEGImages"),
+    _IMAGES,
     "Annotations/Horizontal Bounding Boxes",
 )

@@ -71,7 +71,8 @@ def read_labels(draft: Draft, images: Sequence[Path], folders: Sequence[Path], f
     """Add images to a draft, with the objects of the XML file that each has in one of some folders."""
     found = {path.stem: path for folder in reversed(folders) for path in folder.glob("*.xml")}
     missing = [path.name for path in images if path.stem not in found]
-    draft.unlabelled = (draft.unlabelled[0] + missing, folders[0] if folders else draft.root)
+    names, folder = draft.unlabelled
+    draft.unlabelled = (names + missing, folder if names else next(iter(folders), draft.root))
     for path in images:
         draft.images.append(path)
         if path.stem in found:
