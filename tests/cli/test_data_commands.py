@@ -105,6 +105,23 @@ def test_convert(data: Path, tmp_path: Path, run: Any) -> None:
     assert (code, "no such folder" in err) == (3, True)
 
 
+def test_the_format_to_read_can_be_named(data: Path, tmp_path: Path, run: Any) -> None:
+    """The same folder as DOTA's oriented boxes and as the upright ones around them."""
+    arguments = ("--to", "yolo", "--split", "val", "--images", "link")
+    code, out, _ = run("convert", data, *arguments, "--out", tmp_path / "turned")
+    assert (code, "turned box, now the upright one around it" in out) == (0, True)
+    code, out, _ = run("convert", data, "--from", "dota_hbb", *arguments, "--out", tmp_path / "upright")
+    assert (code, "turned box" in out) == (0, False)
+    labels = [(tmp_path / name / "labels" / "val" / "c.txt").read_text() for name in ("turned", "upright")]
+    assert labels[0] == labels[1]
+    out_option = ("--out", tmp_path / "x")
+    for command in (("check", data), ("tile", data, *out_option), ("convert", data, "--to", "coco", *out_option)):
+        code, _, err = run(*command, "--from", "kitti")
+        assert (code, "no form 'kitti'" in err) == (2, True)
+    code, out, _ = run("check", data, "--from", "dota_hbb")
+    assert (code, "all boxes are parallel" in out) == (0, True)
+
+
 def test_check(data: Path, tmp_path: Path, run: Any) -> None:
     code, out, _ = run("check", data)
     assert code == 0

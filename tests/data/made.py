@@ -79,3 +79,9 @@ def stored(path: Path) -> NDArray[Any]:
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert pixels is not None
     return pixels[..., None] if pixels.ndim == 2 else pixels[..., ::-1]
+
+
+def picture(path: Path, seed: int = 0, size: int = 24) -> None:
+    """A small square image in the format of its suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), noise(size, size, seed))

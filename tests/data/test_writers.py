@@ -330,7 +330,7 @@ QUADS = st.lists(st.tuples(*[SHARE] * 8).map(lambda values: np.reshape(values, (
 
 
 @given(QUADS, st.lists(st.booleans(), min_size=6, max_size=6))
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_any_corners_come_back(quads: list[NDArray[Any]], difficult: list[bool]) -> None:
     """Corners that a reader accepts are written so that it reads the same again, in each format that keeps corners."""
     with tempfile.TemporaryDirectory() as folder, mock.patch("os.sync"), mock.patch("os.fsync"):

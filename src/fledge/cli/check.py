@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from fledge.cli.tile import DataArgument
+from fledge.cli.tile import DataArgument, FormOption
 
 if TYPE_CHECKING:
     from fledge.data.duplicates import Twin
@@ -27,6 +27,7 @@ def check(
     name: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="The public dataset that it is, such as dior-r.")
     ] = None,
+    from_: FormOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write check.html and check.json here.")] = None,
 ) -> None:
     """Report a dataset's health: classes, sizes, angles, bad labels, images that occur twice, and counts as published.
@@ -49,8 +50,11 @@ def check(
     from fledge.files import write_json
 
     command = f"fledge check {data}" + (f" --against {against}" if against else "")
-    command += f" --as {name}" if name else ""
-    checked = (_images if _has_images(data) else _detection)(data, against, name)
+    command += (f" --as {name}" if name else "") + (f" --from {from_}" if from_ else "")
+    if from_ is None and _has_images(data):
+        checked = _images(data, against, name)
+    else:
+        checked = _detection(data, against, name, from_)
     if out:
         write_json(out / "check.json", checked.record())
         checked.page(command).write(out / "check.html")
@@ -75,12 +79,12 @@ def _has_images(data: Path) -> bool:
     return data.is_dir() and not any(form.splits(data) for form in FORMATS.values()) and holds_images(data)
 
 
-def _detection(data: Path, against: Path | None, name: str | None) -> _Checked:
+def _detection(data: Path, against: Path | None, name: str | None, form: str | None) -> _Checked:
     from fledge.data.health import check_dataset, health_record
     from fledge.engine.progress import progress
     from fledge.visualize.health_page import health_page
 
-    health = check_dataset(data, against, progress, name)
+    health = check_dataset(data, against, progress, name, form)
     _print(health)
     return _Checked(health.passed, lambda: health_record(health), lambda command: health_page(health, command))
 
@@ -99,7 +103,7 @@ def _print_images(health: ImageHealth) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fledge.data.scenes.health import image_findings
+    from fledge.data.scenes.findings import image_findings
 
     table = Table("", *health.splits, title=str(health.root))
     table.add_row("images", *(str(len(dataset)) for dataset in health.splits.values()))

@@ -106,7 +106,11 @@ class Health:
 
 
 def check_dataset(
-    root: Path, against: Path | None = None, progress: Progress = silent, name: str | None = None
+    root: Path,
+    against: Path | None = None,
+    progress: Progress = silent,
+    name: str | None = None,
+    form: str | None = None,
 ) -> Health:
     """Measure all splits of a dataset and look for images that occur twice.
 
@@ -115,13 +119,14 @@ def check_dataset(
         against: another dataset to compare classes and images with.
         progress: shows how far the images are.
         name: the catalogue's dataset that it is; by default one with the same classes.
+        form: the format to read ``root`` in, where its folders fit several; by default that of ``name`` if it fits.
 
     Raises:
         DataError: there is no dataset, or none of its splits can be read.
-        UsageError: a name that the catalogue lacks.
+        UsageError: a name that the catalogue lacks, or an unknown format.
     """
     named = known_dataset(name) if name else None
-    opened, refused = _open(root, named)
+    opened, refused = _open(root, form or _form_of(root, named))
     others, _ = _open(against) if against else ([], {})
     names = [(dataset.split, path) for dataset in opened for path in dataset.paths]
     names += [(f"{against}: {dataset.split}", path) for dataset in others for path in dataset.paths]
@@ -175,13 +180,14 @@ def _percentiles(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(np.percentile(values, PERCENTILES).tolist()) if len(values) else ()
 
 
-def _open(root: Path, known: KnownDataset | None = None) -> tuple[list[DetectionDataset], dict[str, str]]:
-    """The splits that can be read, and why training would refuse them, bad labels aside.
-
-    Where the folders fit several formats, such as DIOR with both its sets of labels, it is that of the known dataset.
-    """
+def _form_of(root: Path, known: KnownDataset | None) -> str | None:
+    """The format of a known dataset if the folders fit it, such as DIOR with both its sets of labels."""
     fits = known is not None and known.format in FORMATS and bool(FORMATS[known.format].splits(root))
-    form = known.format if known is not None and fits else None
+    return known.format if known is not None and fits else None
+
+
+def _open(root: Path, form: str | None = None) -> tuple[list[DetectionDataset], dict[str, str]]:
+    """The splits that can be read, and why training would refuse them, bad labels aside."""
     opened: list[DetectionDataset] = []
     refused = {}
     for name in split_names(root, form=form):

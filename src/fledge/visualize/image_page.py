@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 import fledge
-from fledge.data.scenes.health import ImageHealth, ImageSet, image_findings
+from fledge.data.scenes.findings import image_findings
+from fledge.data.scenes.health import ImageHealth, ImageSet
 from fledge.data.scenes.scene_dataset import SceneDataset
 from fledge.data.scenes.segmentation_dataset import NO_DATA, SegmentationDataset
 from fledge.errors import DataError

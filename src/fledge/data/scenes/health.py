@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ import numpy as np
 
 from fledge.data.class_names import alike_between, alike_within, differences
 from fledge.data.duplicates import Twin, find_twins, take_prints
-from fledge.data.findings import FEW, IMBALANCE, Finding, class_findings, published_findings, sort, twin_findings
 from fledge.data.labels import class_key
 from fledge.data.published import Beside, beside, known_dataset
 from fledge.data.raster import read_size
@@ -22,7 +21,7 @@ from fledge.data.scenes.loveda import loveda_splits, open_loveda
 from fledge.data.scenes.scene_dataset import SceneDataset
 from fledge.data.scenes.segmentation_dataset import NO_DATA, SegmentationDataset
 from fledge.data.scenes.unlabelled import UnlabelledImages, only_images, open_unlabelled
-from fledge.data.splits import WHOLE, Progress, silent
+from fledge.data.splits import Progress, silent
 from fledge.errors import DataError
 
 ImageSet = SceneDataset | SegmentationDataset | UnlabelledImages
@@ -204,37 +203,6 @@ def _conflicts(twins: Sequence[Twin], datasets: Sequence[ImageSet]) -> tuple[Twi
     scenes = [dataset for dataset in datasets if isinstance(dataset, SceneDataset)]
     classes = {d.path(i): class_key(d.classes[int(d.labels[i])]) for d in scenes for i in range(len(d))}
     return tuple(twin for twin in twins if twin.exact and classes.get(twin.path) != classes.get(twin.other))
-
-
-def image_findings(health: ImageHealth) -> list[Finding]:
-    """What was found, errors first."""
-    found = [Finding("error", name, f"refused: {reason}") for name, reason in health.refused.items()]
-    found += [Finding("error", WHOLE, fault) for fault in health.unreadable]
-    found += [
-        Finding("error", twin.split, f"the same pixels in two classes: {twin.path} and {twin.other}")
-        for twin in health.conflicts
-    ]
-    found += twin_findings(health.twins)
-    found += class_findings(
-        health.missing, health.against, health.only_here, health.only_there, health.alike, health.noun
-    )
-    found += published_findings(health.beside)
-    for name, dataset in health.splits.items():
-        found += [Finding("warning", name, text) for text in _balance(dataset)]
-        found += [Finding("note", name, note) for note in dataset.notes]
-    return sort(found)
-
-
-def _balance(dataset: ImageSet) -> Iterator[str]:
-    present = {name: count for name, count in dataset.summary().objects.items() if count}
-    if not present:
-        return
-    most, least = max(present, key=lambda n: present[n]), min(present, key=lambda n: present[n])
-    if present[most] >= IMBALANCE * present[least]:
-        yield f"{most} has {present[most] / present[least]:.0f} times the images of {least}"
-    few = [f"{name} {count}" for name, count in present.items() if count < FEW]
-    if few:
-        yield f"fewer than {FEW} images: {', '.join(few)}"
 
 
 def image_record(health: ImageHealth) -> dict[str, Any]:
