@@ -109,6 +109,9 @@ def test_exact_twins_and_damaged_files(tmp_path: Path) -> None:
     rows = [("train", "a.png"), ("train", "c.png"), ("test", "b.bmp"), ("test", "d.png"), ("train", "a.png")]
     taken = take_prints([(split, tmp_path / name) for split, name in rows])
     assert len(taken.faults) == 1
+    alone = take_prints([(split, tmp_path / name) for split, name in rows], workers=1)
+    assert (alone.digests, alone.faults) == (taken.digests, taken.faults)
+    assert (alone.hashes.tolist(), alone.usable.tolist()) == (taken.hashes.tolist(), taken.usable.tolist())
     assert "d.png" in taken.faults[0]
     found = [(t.split, t.path.name, t.other_split, t.other.name, t.exact) for t in find_twins(taken)]
     assert sorted(found) == [("test", "b.bmp", "train", "a.png", True), ("train", "a.png", "train", "a.png", True)]

@@ -17,7 +17,8 @@ from fledge.data.labels import DetectionDataset
 from fledge.data.samples import ImageForm
 from fledge.data.splits import Progress, open_splits, silent
 from fledge.data.staging import is_made, staged
-from fledge.data.tile_images import Cutter, in_order
+from fledge.data.threads import in_order
+from fledge.data.tile_images import Cutter
 from fledge.data.tiling import Cut, TiledSplit, check_cut, tile_split
 from fledge.data.writers import WRITERS, check_names
 from fledge.errors import DataError, UsageError

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +15,6 @@ from fledge.data.samples import ImageForm, Stored, encode_stored, read_stored, r
 from fledge.data.staging import place, placed
 from fledge.data.tiling import TiledSplit, scaled_size
 from fledge.errors import DataError
-
-T = TypeVar("T")
 
 
 class TileFile(NamedTuple):
@@ -99,23 +94,6 @@ class Cutter:
     def _tile(self, tile: int, path: Path, data: bytes) -> TileFile:
         x, y = self.tiled.origin[tile].tolist()
         return TileFile(path.name, x, y, float(self.tiled.rate[tile]), _sha256(data))
-
-
-def in_order(work: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
-    """``work(0)``, ``work(1)``, …, in this order, several at a time; after an error those not begun are not begun.
-
-    Threads, as decoding, encoding and hashing let go of the interpreter.
-    """
-    if workers == 1:
-        yield from map(work, range(count))
-        return
-    # Silencing a warning is not safe in threads: one puts back what another has just silenced. Here it is so for all.
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
-        warnings.filterwarnings("ignore", message="Dataset has no geotransform")
-        try:
-            yield from pool.map(work, range(count))
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _sha256(data: bytes) -> str:
