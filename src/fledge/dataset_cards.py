@@ -50,6 +50,9 @@ def dataset_card(known: KnownDataset) -> str:
     for title, names in {"classes, in label order": known.classes, **known.levels}.items():
         numbered = (_with_count(name, label, known) for label, name in enumerate(names))
         lines += ["", title, _wrapped("  ", ", ".join(numbered) or "none")]
+    if known.overlaps:
+        shared = (_wrapped("  - ", f"{key}: {what}") for key, what in known.overlaps.items())
+        lines += ["", "images in common with", *shared]
     lines += ["", "traps", *(_wrapped("  - ", trap) for trap in known.traps)]
     return "\n".join(lines)
 

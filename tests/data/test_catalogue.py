@@ -41,6 +41,8 @@ def test_every_entry_is_whole(known: KnownDataset) -> None:
     assert set(known.class_counts) <= set(known.classes)
     for names in (known.classes, *known.levels.values()):
         assert not names or len(class_index(names)) == len(names)
+    for key in known.overlaps:
+        assert known.key in CATALOGUE[key].overlaps, "each says so"
     for count in known.counts:
         assert count.images or count.objects
     if known.recipes:

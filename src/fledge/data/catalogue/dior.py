@@ -41,6 +41,7 @@ DIOR/ImageSets/Main/{train,val,test}.txt""",
     split_rule=_SPLIT_RULE,
     image_size="800 x 800",
     shapes=("horizontal",),
+    overlaps={"dior-r": "the same images"},
     traps=(*_TRAPS, "Some copies lack the stated image size, some the labels of test."),
 )
 
@@ -60,6 +61,7 @@ DIOR/ImageSets/Main/{train,val,test}.txt""",
     split_rule=_SPLIT_RULE,
     image_size="800 x 800",
     shapes=("oriented",),
+    overlaps={"dior": "the same images"},
     other_formats={"dior": "the horizontal boxes beside them"},
     traps=(
         *_TRAPS,

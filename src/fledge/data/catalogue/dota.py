@@ -54,6 +54,7 @@ DOTA_V10 = KnownDataset(
     shapes=("oriented", "horizontal"),
     other_formats=_HORIZONTAL,
     traps=(*_TRAPS, "Evaluation leaves difficult objects out of the recall."),
+    overlaps={"dota-v1.5": "the same images", "ohd-sjtu-l": "322 of val are in its test"},
     recipes="kd_rnet_dota_*",
 )
 
@@ -81,6 +82,7 @@ DOTA_V15 = KnownDataset(
     image_size="the images of v1.0",
     shapes=("oriented", "horizontal"),
     other_formats=_HORIZONTAL,
+    overlaps={"dota-v1.0": "the same images"},
     traps=(*_TRAPS, "Both official evaluators of v1.5 count difficult objects like all others."),
 )
 

@@ -65,7 +65,7 @@ FAIR1M/test/images/                         the labels of test are not public"""
         Count("validation", 8287, verified=False),
         Count("test", 18_021, verified=False),
     ),
-    split_rule="Train on train, choose on validation; results on test come from the site.",
+    split_rule="Results on test come from the site; offline, validation is left.",
     image_size="about 1,000 to 10,000",
     shapes=("oriented",),
     traps=(*_TRAPS, "More than 40,000 images and a million objects are stated, no exact figures."),

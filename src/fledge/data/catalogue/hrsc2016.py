@@ -39,12 +39,15 @@ HRSC2016/ImageSets/{train,val,trainval,test}.txt""",
     shapes=("oriented", "horizontal"),
     levels={"types of ships": tuple(HRSC_TYPES.values())},
     other_formats={"hrsc2016_types": "types of ships"},
+    overlaps={
+        "shiprsimagenet-v1.0": "1,057 images are named as a source of it",
+        "shiprsimagenet-v1.1": "1,057 images are named as a source of it",
+    },
     traps=(
         "The lists decide: the archive has 1,680 images, a few of them without labels, and the lists name 1,061.",
         "The original host is gone; the page is a mirror.",
         "Angles are radians, clockwise on screen, of the side along the ship.",
         "Objects are nested and named HRSC_Object; a list of them may be empty.",
         "Lists of types differ between tools from index 20 on, because ids 21 and 23 do not exist.",
-        "ShipRSImageNet contains images of HRSC2016.",
     ),
 )

@@ -49,6 +49,7 @@ class KnownDataset:
         class_counts: objects (or images, for classification) of each class in the whole dataset, where published.
         levels: other class lists of the same objects by name, from coarse to fine.
         traps: what goes wrong with it, one sentence each.
+        overlaps: keys of datasets that have images in common with it, and which.
         recipes: the shipped recipes made for it, as a pattern of names.
         unverified: names of the other attributes that were not confirmed at a public source.
     """
@@ -68,6 +69,7 @@ class KnownDataset:
     class_counts: Mapping[str, int] = field(default_factory=dict)
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     traps: tuple[str, ...] = ()
+    overlaps: Mapping[str, str] = field(default_factory=dict)
     recipes: str = ""
     other_formats: Mapping[str, str] = field(default_factory=dict)
     unverified: tuple[str, ...] = ()

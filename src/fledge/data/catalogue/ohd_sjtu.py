@@ -33,6 +33,7 @@ OHD_SJTU_S = KnownDataset(
     image_size="10,000 x 10,000 and 16,000 x 16,000",
     shapes=("oriented",),
     class_counts={"ship": 3343, "plane": 782},
+    overlaps={"ohd-sjtu-l": "all of it is in there"},
     traps=_TRAPS,
 )
 
@@ -49,8 +50,9 @@ OHD_SJTU_L = KnownDataset(
     split_rule=_SPLIT_RULE,
     image_size="as in OHD-SJTU-S and DOTA",
     shapes=("oriented",),
-    traps=(
-        *_TRAPS,
-        "322 of the 335 test images are DOTA validation images: what was trained on DOTA's trainval has seen them.",
-    ),
+    overlaps={
+        "ohd-sjtu-s": "all of that is in here",
+        "dota-v1.0": "322 of the 335 test images are its validation images",
+    },
+    traps=(*_TRAPS, "What was trained on DOTA's trainval has seen the test images."),
 )

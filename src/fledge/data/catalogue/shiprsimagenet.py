@@ -31,6 +31,7 @@ ShipRSImageNet/VOC_Format/annotations/NAME.xml
 ShipRSImageNet/VOC_Format/ImageSets/{train,val,test}.txt
 ShipRSImageNet/COCO_Format/ShipRSImageNet_bbox_{train,val,test}_level_{0,1,2,3}.json"""
 _LEVELS = {f"level {level}": names for level, names in enumerate(LEVELS)}
+_OVERLAPS = {"hrsc2016": "about a third of the images come from it"}
 _FORMATS = {
     "shiprsimagenet_level0": "classes of level 0",
     "shiprsimagenet_level1": "classes of level 1",
@@ -42,7 +43,7 @@ _TRAPS = (
     "Numbers of classes count from 1.",
     "The devkit writes segmentation as one flat list, and the names of level 3 into files of other levels.",
     "Dock is a class at every level, yet no ship.",
-    "About a third of the images are HRSC2016's: do not train on one and test on the other.",
+    "Do not train on HRSC2016 and test here, or the other way round: they have images in common.",
     "3,426 images (2,748 + 678) are used in one paper, and the README's own list of sources adds up to 3,473.",
 )
 
@@ -65,6 +66,7 @@ SHIPRSIMAGENET_V10 = KnownDataset(
     image_size="about 930 x 930",
     shapes=("oriented", "horizontal"),
     levels=_LEVELS,
+    overlaps=_OVERLAPS,
     other_formats=_FORMATS,
     traps=_TRAPS,
 )
@@ -79,10 +81,11 @@ SHIPRSIMAGENET_V11 = KnownDataset(
     tree=_TREE,
     classes=_LEVEL_3,
     counts=SHIPRSIMAGENET_V10.counts,
-    split_rule="V1.0 with the labels of test: train on train, choose on val, test on test.",
+    split_rule="The lists of V1.0, and the labels of test.",
     image_size="about 930 x 930",
     shapes=("oriented", "horizontal"),
     levels=_LEVELS,
+    overlaps=_OVERLAPS,
     other_formats=_FORMATS,
     traps=_TRAPS,
 )
