@@ -187,6 +187,15 @@ def test_recognised_it_is_only_noted(folder: Path) -> None:
     assert health_record(health)["named so"] is False
 
 
+def test_images_in_common_with_another_are_noted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    twin = replace(KNOWN, overlaps={"dior": "two test images"})
+    monkeypatch.setattr(published, "CATALOGUE", {KNOWN.key: twin})
+    texts = [f.text for f in findings(check_dataset(folder, name=KNOWN.key))]
+    assert "Five has images in common with DIOR: two test images" in texts
+    for known in CATALOGUE.values():
+        assert set(known.overlaps) <= set(CATALOGUE)
+
+
 def test_two_spellings_in_one_dataset(folder: Path) -> None:
     path = folder / "train" / "labelTxt" / "b.txt"
     path.write_text(path.read_text().replace("ship", "ships"))

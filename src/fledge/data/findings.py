@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from fledge.data.catalogue import CATALOGUE
 from fledge.data.datasets.draft import first_few
 from fledge.data.duplicates import Twin
 from fledge.data.health import HUGE_SHARE, TINY_PX, Health, SplitHealth
@@ -123,6 +124,8 @@ def published_findings(beside: Beside) -> Iterator[Finding]:
         figures = first_few([f"{c.what} {c.found:,} (published {c.published[0]:,})" for c in differing], shown=3)
         sure = "" if all(c.verified for c in differing) else " (not verified)"
         yield Finding(kind if not sure else "note", WHOLE, f"classes with other counts than {title}'s{sure}: {figures}")
+    for key, what in beside.known.overlaps.items():
+        yield Finding("note", WHOLE, f"{title} has images in common with {CATALOGUE[key].title}: {what}")
     if beside.unlisted:
         yield Finding(kind, WHOLE, f"{title} has no class {_some(beside.unlisted)}")
     if beside.unfound:
