@@ -33,7 +33,7 @@ EDGE = rectangle(4, 50, 20, 8, 10)
 SHIP = rectangle(60, 40, 31.25, 10, 130)
 READ_AS = {"yolo": "yolo_obb"}
 UPRIGHT, RECTANGLES = ("voc", "yolo"), ("hit_uav", "hit_uav_xml")
-CORNERS = {"dota": 1e-2, "coco": 1e-2, "yolo_obb": 1e-4, "dior_r": 1e-4}
+CORNERS = {"dota": 1e-2, "coco": 1e-2, "yolo_obb": 1e-4, "dior_r": 1e-4, "fair1m": 1e-4}
 FORMATS = tuple(form for form in WRITERS if READ_AS.get(form, form) in READERS)
 
 
@@ -78,7 +78,7 @@ def test_round_trip_of_every_pair(source: Path, tmp_path: Path, first: str, seco
     convert_dataset(tmp_path / "one", tmp_path / "two", second)
     assert detect_format(tmp_path / "one") == READ_AS.get(first, first)
     assert detect_format(tmp_path / "two") == READ_AS.get(second, second)
-    plain = {"yolo", "yolo_obb"} & {first, second}
+    plain = {"yolo", "yolo_obb", "fair1m"} & {first, second}
     for split in ("train", "valid"):
         before, after = open_dataset(source, split), open_dataset(tmp_path / "two", split)
         meant, found = objects(before), objects(after)
@@ -158,6 +158,7 @@ def test_what_is_lost_is_said(source: Path, tmp_path: Path) -> None:
     assert lost["hit_uav"] == {"quadrilateral, now the rectangle of least area around it": 1}
     assert lost["dior_r"] == {}
     assert lost["hit_uav_xml"] == lost["hit_uav"]
+    assert lost["fair1m"] == {"difficult object, now a plain one": 2}
     assert lost["yolo"] == {
         "difficult object, now a plain one": 2,
         "turned box, now the upright one around it": 5,
@@ -183,7 +184,7 @@ def test_ignored_objects_stay_ignored(source: Path, tmp_path: Path, form: str) -
     assert open_dataset(tmp_path / "out", "train").ignore.tolist() == [False, True, False, False]
 
 
-@pytest.mark.parametrize("form", ["yolo_obb", "yolo", "dior_r"])
+@pytest.mark.parametrize("form", ["yolo_obb", "yolo", "dior_r", "fair1m"])
 def test_ignored_objects_are_left_out(source: Path, tmp_path: Path, form: str) -> None:
     path = source / "train" / "labelTxt" / "b.txt"
     path.write_text(path.read_text().replace("ship 0", "ship 2"))
@@ -268,6 +269,15 @@ def test_roboxes_and_corners_in_xml(source: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_fair1m_closes_its_rings(source: Path, tmp_path: Path) -> None:
+    convert_dataset(source, tmp_path / "out", "fair1m")
+    kite = ElementTree.parse(tmp_path / "out" / "train" / "labelXml" / "b.xml").getroot().find("objects/object")
+    assert kite is not None
+    assert kite.findtext("possibleresult/name") == "plane"
+    points = [point.text for point in kite.findall("points/point")]
+    assert points == ["10,20", "30,12", "52.5,22", "31,40.25", "10,20"]
+
+
 def test_names_with_marks_of_xml(source: Path, tmp_path: Path) -> None:
     convert_dataset(source, tmp_path / "one", "coco")
     for path in (tmp_path / "one" / "annotations").iterdir():
@@ -339,10 +349,10 @@ def test_any_corners_come_back(quads: list[NDArray[Any]], difficult: list[bool])
         text = "".join(line(quad.tolist(), "ship", int(flag)) for quad, flag in zip(quads, difficult, strict=False))
         dota_folder(root / "source", {"train": {"a": (noise(70, 90), text + line(SHIP, "plane"))}})
         before = open_dataset(root / "source", "train", skip_bad_labels=True)
-        for form, off in (("coco", 2e-3), ("dior_r", 2e-3), ("yolo_obb", 2e-3), ("dota", 1.1e-2)):
+        for form, off in (("coco", 2e-3), ("dior_r", 2e-3), ("fair1m", 2e-3), ("yolo_obb", 2e-3), ("dota", 1.1e-2)):
             convert_dataset(root / "source", root / form, form, skip_bad_labels=True)
             after = open_dataset(root / form, "train", before.classes, skip_bad_labels=True)
             assert len(after.labels) == len(before.labels)
             assert np.array_equal(before.labels, after.labels)
-            assert form == "yolo_obb" or np.array_equal(before.difficult, after.difficult)
+            assert form in ("yolo_obb", "fair1m") or np.array_equal(before.difficult, after.difficult)
             assert np.abs(before.quads - after.quads).max(initial=0) <= off

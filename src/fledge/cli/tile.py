@@ -27,6 +27,7 @@ class LabelFormat(StrEnum):
     hit_uav = "hit_uav"
     hit_uav_xml = "hit_uav_xml"
     dior_r = "dior_r"
+    fair1m = "fair1m"
     voc = "voc"
     yolo = "yolo"
     geojson = "geojson"

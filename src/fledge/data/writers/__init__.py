@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fledge.data.labels import DetectionDataset
-from fledge.data.writers import coco, dior_r, dota, geo, hit_uav, hit_uav_xml, voc, xml_files, yolo, yolo_obb
+from fledge.data.writers import coco, dior_r, dota, fair1m, geo, hit_uav, hit_uav_xml, voc, xml_files, yolo, yolo_obb
+from fledge.data.writers.lost import lost_names
 from fledge.errors import DataError
 
 
@@ -35,12 +36,13 @@ WRITERS: dict[str, Writer] = {
     "yolo_obb": Writer(yolo_obb.image_folder, yolo_obb.write_yolo_obb),
     "coco": Writer(coco.image_folder, coco.write_coco),
     "hit_uav": Writer(hit_uav.image_folder, hit_uav.write_hit_uav),
-    "hit_uav_xml": Writer(xml_files.image_folder, hit_uav_xml.write_hit_uav_xml, xml_files.lost_names),
-    "dior_r": Writer(xml_files.image_folder, dior_r.write_dior_r, xml_files.lost_names),
-    "voc": Writer(xml_files.image_folder, voc.write_voc, xml_files.lost_names),
+    "hit_uav_xml": Writer(xml_files.image_folder, hit_uav_xml.write_hit_uav_xml, lost_names),
+    "dior_r": Writer(xml_files.image_folder, dior_r.write_dior_r, lost_names),
+    "fair1m": Writer(fair1m.image_folder, fair1m.write_fair1m, lost_names),
+    "voc": Writer(xml_files.image_folder, voc.write_voc, lost_names),
     "yolo": Writer(yolo_obb.image_folder, yolo.write_yolo),
-    "geojson": Writer(geo.image_folder, geo.write_geojson, xml_files.lost_names, geo.check_georeferences, True),
-    "geopackage": Writer(geo.image_folder, geo.write_geopackage, xml_files.lost_names, geo.check_georeferences, True),
+    "geojson": Writer(geo.image_folder, geo.write_geojson, lost_names, geo.check_georeferences, True),
+    "geopackage": Writer(geo.image_folder, geo.write_geopackage, lost_names, geo.check_georeferences, True),
 }
 
 

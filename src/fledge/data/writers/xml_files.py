@@ -55,20 +55,14 @@ def names_of(dataset: DetectionDataset, ignored: str = "") -> list[str]:
 
 
 def _object(name: str, difficult: bool, element: str, numbers: Sequence[tuple[str, float]]) -> str:
-    box = "".join(f"<{tag}>{_number(value)}</{tag}>" for tag, value in numbers)
+    box = "".join(f"<{tag}>{number(value)}</{tag}>" for tag, value in numbers)
     return (
         f"  <object><name>{escape(name)}</name><difficult>{int(difficult)}</difficult>\n"
         f"    <{element}>{box}</{element}></object>"
     )
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """To a millionth, without zeros at the end; whole numbers as such."""
     text = f"{value:.6f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
-
-
-def lost_names(datasets: Sequence[DetectionDataset]) -> dict[str, int]:
-    """Classes that no object names."""
-    used = {name for dataset in datasets for name, count in dataset.summary().objects.items() if count}
-    return {"class without an object, left out": len({n for dataset in datasets for n in dataset.classes} - used)}

@@ -11,7 +11,8 @@ import numpy as np
 
 from fledge.data.labels import DetectionDataset
 from fledge.data.measures import beyond_edge, hulls, turned
-from fledge.data.writers.yolo_obb import lost_flags, write_lines
+from fledge.data.writers.lost import lost_flags
+from fledge.data.writers.yolo_obb import write_lines
 
 
 def write_yolo(root: Path, dataset: DetectionDataset) -> dict[str, int]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fledge.data.labels import DetectionDataset
 from fledge.data.staging import place
+from fledge.data.writers.lost import lost_flags
 
 # The keys Ultralytics asks for; other splits keep their names.
 _KEYS = {"valid": "val", "validation": "val"}
@@ -46,14 +47,6 @@ def write_lines(root: Path, dataset: DetectionDataset, shares: NDArray[np.float6
         lines = [_line(int(dataset.labels[r]), shares[r].tolist()) for r in rows if not dataset.ignore[r]]
         place(root / "labels" / dataset.split / f"{path.stem}.txt", "".join(lines).encode())
     _write_yaml(root, dataset.classes)
-
-
-def lost_flags(dataset: DetectionDataset) -> dict[str, int]:
-    """What of the flags of objects is lost, as counts."""
-    return {
-        "ignored object, left out": int(dataset.ignore.sum()),
-        "difficult object, now a plain one": int((dataset.difficult & ~dataset.ignore).sum()),
-    }
 
 
 def _line(label: int, shares: list[float]) -> str:
