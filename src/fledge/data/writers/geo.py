@@ -1,7 +1,7 @@
 """Labels in coordinates of the world: ``ROOT/SPLIT/images/NAME.tif`` and ``ROOT/SPLIT/labels.geojson`` or ``.gpkg``.
 
 A polygon of four corners an object, in the order of the labels, with the properties ``class``, ``image`` (the stem) and
-``difficult``. GeoJSON has longitude and latitude (RFC 7946), to a tenth of a millimetre; GeoPackage the images' own
+``difficult``. GeoJSON has longitude and latitude (RFC 7946), to a hundredth of a millimetre; GeoPackage the images' own
 reference system, or longitude and latitude where they have several. There is no word for an ignored object.
 """
 
