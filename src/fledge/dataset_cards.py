@@ -79,7 +79,7 @@ def _row(known: KnownDataset) -> str:
     kind = known.task + (f", {' and '.join(known.shapes)}" if known.shapes else "")
     splits = [f"{split} {_figures(known.counts_of(split), 'images') or '–'}" for split in known.splits]
     cells = (
-        f"[{known.title}]({known.page})",
+        f"[{known.title}]({known.page})" if known.page else known.title,
         kind,
         str(len(known.classes) or "–"),
         _figures(known.counts_of(), "images") or "–",

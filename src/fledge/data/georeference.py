@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,19 @@ class Georeference:
 
     crs: CRS
     transform: Affine
+
+    def window(self, x: float, y: float, wide: float, high: float) -> Georeference:
+        """That of a window of the scaled raster, each of whose pixels is ``wide`` by ``high`` of these; the window's
+        corner is at (x, y) in the scaled one."""
+        to = self.transform
+        a, b, d, e = to.a * wide, to.b * high, to.d * wide, to.e * high
+        return replace(self, transform=Affine(a, b, a * x + b * y + to.c, d, e, d * x + e * y + to.f))
+
+    def world(self, points: NDArray[np.float64], crs: CRS) -> NDArray[np.float64]:
+        """Pixels (N, 2) as points of a reference system, x or longitude first; not finite where there is no such."""
+        x, y, to = points[:, 0], points[:, 1], self.transform
+        found = np.stack([to.a * x + to.b * y + to.c, to.d * x + to.e * y + to.f], axis=1)
+        return found if crs == self.crs else _moved(found, self.crs, crs)
 
     def pixels(self, points: NDArray[np.float64], crs: CRS) -> NDArray[np.float64]:
         """Points (N, 2) of a reference system, x or longitude first, as pixels; not finite where there is no such."""
