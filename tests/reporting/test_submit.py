@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from fledge.cli import app
-from fledge.data.datasets.dota import DOTA_V10
+from fledge.data.catalogue.dota import DOTA_V10_CLASSES
 from fledge.errors import DataError, UsageError
 from fledge.file_evaluation import submit_detections, submit_files
 from fledge.types import Detections, Frame
@@ -35,7 +35,7 @@ def test_every_class_has_a_file_and_patches_are_merged(tmp_path: Path) -> None:
     patches = f"P1__1.0__0___0 {LINE}P1__1.0__5___0 0.4 5 10 25 10 25 20 5 20\nP2__1.0__100___40 {LINE}"
     out = submit_files(put(tmp_path / "r", ship=patches, Small_Vehicle=""), tmp_path / "out.zip")
     files = contents(out)
-    assert list(files) == [f"Task1_{name}.txt" for name in DOTA_V10]
+    assert list(files) == [f"Task1_{name}.txt" for name in DOTA_V10_CLASSES]
     assert files["Task1_ship.txt"] == (
         "P1 0.500000 10.00 10.00 30.00 10.00 30.00 20.00 10.00 20.00\n"
         "P2 0.500000 110.00 50.00 130.00 50.00 130.00 60.00 110.00 60.00\n"

@@ -15,20 +15,12 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from fledge.data.datasets.dota import DOTA_V10, DOTA_V15
+from fledge.data.catalogue.dota import DOTA_V10_CLASSES, DOTA_V15_CLASSES
+from fledge.data.catalogue.fair1m import FAIR1M_CLASSES
 from fledge.data.labels import LabelProblem, class_key, refuse
 from fledge.errors import UsageError
 from fledge.evaluation.results.listing import Floats, Integers, Listing
 from fledge.files import write_bytes
-
-# The order is torchgeo's; there is no official one.
-FAIR1M = (
-    "Passenger Ship", "Motorboat", "Fishing Boat", "Tugboat", "other-ship", "Engineering Ship", "Liquid Cargo Ship",
-    "Dry Cargo Ship", "Warship", "Small Car", "Bus", "Cargo Truck", "Dump Truck", "other-vehicle", "Van", "Trailer",
-    "Tractor", "Excavator", "Truck Tractor", "Boeing737", "Boeing747", "Boeing777", "Boeing787", "ARJ21", "C919",
-    "A220", "A321", "A330", "A350", "other-airplane", "Baseball Field", "Basketball Court", "Football Field",
-    "Tennis Court", "Roundabout", "Intersection", "Bridge",
-)  # fmt: skip
 
 Sizes = Mapping[str, tuple[str, int, int]]
 """From an image's name to its file name, height and width."""
@@ -126,9 +118,9 @@ def _annotation(name: str, objects: Sequence[str], sizes: Sizes) -> str:
 
 
 _FORMS: dict[str, tuple[Sequence[str], Texts]] = {
-    "dota": (DOTA_V10, _task1),
-    "dota_task2": (DOTA_V10, _task2),
-    "dota_v15": (DOTA_V15, _task1),
-    "dota_v15_task2": (DOTA_V15, _task2),
-    "fair1m": (FAIR1M, _fair1m),
+    "dota": (DOTA_V10_CLASSES, _task1),
+    "dota_task2": (DOTA_V10_CLASSES, _task2),
+    "dota_v15": (DOTA_V15_CLASSES, _task1),
+    "dota_v15_task2": (DOTA_V15_CLASSES, _task2),
+    "fair1m": (FAIR1M_CLASSES, _fair1m),
 }

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fledge.data.datasets import coco, dior_r, dota, yolo_obb
+from fledge.data.catalogue.dior import DIOR_CLASSES
+from fledge.data.catalogue.dota import DOTA_V20_CLASSES
+from fledge.data.datasets import coco, dota, yolo_obb
 from fledge.data.datasets.json_labels import load_json
 from fledge.data.labels import DetectionDataset, LabelProblem, class_key, refuse
 from fledge.errors import DataError
@@ -34,7 +36,7 @@ fledge:             what `fledge detect --out` writes"""
 
 _JSON_NAMES = ("predictions.json", "detections.json")
 _PICKLES = (".pkl", ".pickle")
-_OFFICIAL = {"dota": dota.DOTA_V20, "dior_r": dior_r.DIOR}
+_OFFICIAL = {"dota": DOTA_V20_CLASSES, "dior_r": DIOR_CLASSES}
 
 
 def read_results(path: Path, truth: DetectionDataset | None = None, horizontal: bool = False) -> Listing:
