@@ -110,12 +110,12 @@ def quads(boxes: Floats) -> Floats:
 
 
 def seconds(run: Callable[[], Any], repeats: int) -> tuple[float, Any]:
-    """Median time of some runs, and the last result."""
+    """Median processor time of some runs, which other work on the machine does not add to, and the last result."""
     times, result = [], None
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         result = run()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return statistics.median(times), result
 
 
@@ -240,12 +240,12 @@ for one threshold after the other as the DOTA devkit is called, or for all at on
 
 {machine}; medians of {options.repeats} runs for fledge, one run for the others:
 
-| Evaluator | s | times fledge's |
+| Evaluator | CPU s | times fledge's |
 |---|---|---|
 {table}
 
-fledge's loops are compiled at their first use and kept on the disk: the first calls took {compiling:.1f} s together in
-this run. Scoring raised the peak of memory by {memory / 1024:.0f} MB.
+fledge's loops are compiled at their first use and kept on the disk: the first calls took {compiling:.1f} CPU s together
+in this run. Scoring raised the peak of memory by {memory / 1024:.0f} MB.
 """
 
 
