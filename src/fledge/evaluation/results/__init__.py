@@ -14,7 +14,7 @@ import torch
 
 from fledge.data.catalogue.dior import DIOR_CLASSES
 from fledge.data.catalogue.dota import DOTA_V20_CLASSES
-from fledge.data.datasets import coco, dota, yolo_obb
+from fledge.data.datasets import coco, yolo_obb
 from fledge.data.datasets.json_labels import load_json
 from fledge.data.labels import DetectionDataset, LabelProblem, class_key, refuse
 from fledge.errors import DataError
