@@ -16,7 +16,7 @@ help:
 	@echo "make quickstart   install into $(VENV) and run fledge quickstart"
 	@echo "make test         check, then the fast tests (SLOW=1: the slow ones too)"
 	@echo "make check        ruff and mypy"
-	@echo "make docs         write docs/methods.md and docs/reliability.md from the methods' and the fault tests' files"
+	@echo "make docs         write docs/methods.md, docs/reliability.md and the table of docs/datasets.md from their files"
 	@echo "make clean        remove $(VENV) and all caches; runs/ stays"
 
 quickstart: $(VENV)/installed
@@ -35,6 +35,7 @@ docs: $(VENV)/installed
 	mv docs/methods.md.part docs/methods.md
 	$(BIN)/python -m tests.faults.page > docs/reliability.md.part
 	mv docs/reliability.md.part docs/reliability.md
+	$(BIN)/python -m fledge.dataset_cards docs/datasets.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -31,7 +31,7 @@ def one(out: Path, rate: float) -> None:
     run = out / f"lr-{rate:g}"
     api.train(plan.student.model_copy(update={"lr": rate}), run, title=f"lr {rate:g}")
     result = api.evaluate(run, title=f"evaluate lr {rate:g}")
-    (run / "evaluation.json").write_text(json.dumps(evaluation_record(result.metrics, result.cost)))
+    (run / "evaluation.json").write_text(json.dumps(evaluation_record(result.metrics, result.cost, result.about)))
 
 
 def main() -> None:

@@ -21,11 +21,12 @@ LAYERS = (
     ("losses", "assign", "data", "models"),
     ("models.detectors",),
     ("distill", "pretrain", "evaluation", "visualize"),
-    ("engine", "inference", "export"),
+    ("engine", "inference", "export", "reporting"),
     ("recipe", "build"),
     ("runs",),
-    ("training",),
-    ("api", "quickstart", "diagnosis", "method_cards", "replay"),
+    ("validation",),
+    ("training", "file_evaluation", "provenance"),
+    ("api", "quickstart", "diagnosis", "method_cards", "dataset_cards", "replay"),
     ("study",),
     ("cli",),
     ("__main__",),
@@ -187,6 +188,14 @@ def test_the_methods_page_is_up_to_date() -> None:
     if not page.exists():
         pytest.skip("no docs here")
     assert page.read_text(encoding="utf-8") == methods_page()
+
+
+def test_the_table_of_datasets_is_up_to_date() -> None:
+    """`make docs` writes it."""
+    from fledge.dataset_cards import with_table
+
+    page = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    assert with_table(page) == page
 
 
 def test_the_reliability_page_is_up_to_date() -> None:

@@ -54,6 +54,7 @@ def test_coco_records_by_hand() -> None:
     assert ship == {
         "image_id": "scene",
         "category_id": 2,
+        "category_name": "ship",
         "score": 0.75,
         "bbox": [6.0, 18.0, 8.0, 4.0],
         "segmentation": [[6.0, 18.0, 14.0, 18.0, 14.0, 22.0, 6.0, 22.0]],

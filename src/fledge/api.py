@@ -17,20 +17,32 @@ from torch import Tensor
 
 from fledge.data.labels import DetectionDataset
 from fledge.data.transforms import fit_to
-from fledge.distributed import gathered, joined, rank, world_size
+from fledge.distributed import joined
 from fledge.engine.progress import progress
 from fledge.evaluation.average_precision import Metrics, score
 from fledge.evaluation.case import Case, case_of
 from fledge.evaluation.cost import Cost, measure_cost
 from fledge.evaluation.fingerprint import labels_sha256
 from fledge.evaluation.protocols import protocol_named
+from fledge.file_evaluation import evaluate_files
 from fledge.inference.predictor import Predictor, Source
+from fledge.inference.together import detect_together, own_share
 from fledge.recipe import Recipe
 from fledge.runs import load_predictor, open_split
 from fledge.training import distill, train, training_batches
 from fledge.types import Detections
 
-__all__ = ["Evaluation", "detect", "distill", "evaluate", "load", "precision", "train", "training_batches"]
+__all__ = [
+    "Evaluation",
+    "detect",
+    "distill",
+    "evaluate",
+    "evaluate_files",
+    "load",
+    "precision",
+    "train",
+    "training_batches",
+]
 
 
 @dataclass(frozen=True)
@@ -142,8 +154,8 @@ def _detected(
     dataset = open_split(recipe, folder, split or recipe.eval_split, predictor.classes, remap, names)
     if limit is not None and limit < len(dataset):
         dataset = dataset.subset(np.linspace(0, len(dataset) - 1, limit).round().astype(int).tolist())
-    with joined(predictor.device):
-        found = _detect_together(predictor, dataset.paths, recipe.score_threshold, title)
+    with joined(predictor.device), progress(title, len(own_share(dataset.paths))) as advance:
+        found = detect_together(predictor, dataset.paths, recipe.score_threshold, lambda n: advance(n, ""))
     truth = [dataset.targets(i) for i in range(len(dataset))]
     return case_of(found, truth, predictor.classes), found, dataset
 
@@ -151,17 +163,6 @@ def _detected(
 def _suppression(recipe: Recipe) -> dict[str, float | int]:
     """What was dropped before anything was compared."""
     return {"score_threshold": recipe.score_threshold, "iou": recipe.nms_iou, "max_detections": recipe.max_detections}
-
-
-def _detect_together(
-    predictor: Predictor, paths: Sequence[Path], score_threshold: float, title: str
-) -> list[Detections]:
-    """Detections in some images, each computed by one of the processes, on all of them."""
-    mine = paths[rank() :: world_size()]
-    with progress(title, len(mine)) as advance:
-        own = predictor.detect_many(mine, score_threshold, advance=lambda n: advance(n, ""))
-    shares = gathered(own)
-    return [shares[i % len(shares)][i // len(shares)] for i in range(len(paths))]
 
 
 def detect(

@@ -6,7 +6,7 @@ Alone, every function is a no-op, so the rest of fledge is written once.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -107,6 +107,13 @@ def mean_over_processes(values: Tensor) -> Tensor:
         distributed.all_reduce(values)
         values /= world_size()
     return values
+
+
+def as_on_first(values: Iterable[Tensor]) -> None:
+    """Give tensors, in place, the values that they have on the first process."""
+    if world_size() > 1:
+        for value in values:
+            distributed.broadcast(value, src=0)
 
 
 def largest(values: Sequence[float], device: torch.device) -> list[float]:

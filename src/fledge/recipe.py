@@ -36,6 +36,7 @@ class Recipe(BaseModel):
     # data
     data: str = ""
     eval_data: str = ""  # where eval_split lies, if not in `data` (whole images beside a folder of tiles)
+    form: str = ""  # of `data` and `eval_data`, where the folders fit several forms and the first is not the one wanted
     train_split: str = "train"
     eval_split: str = "val"
     train_list: str = ""  # text file with the names of the images to train on, one a line; none: all of train_split
@@ -88,6 +89,8 @@ class Recipe(BaseModel):
     warmup_steps: int = Field(500, ge=0)
     clip_norm: float = Field(35.0, gt=0)
     save_every: int = Field(1, ge=1)  # epochs
+    eval_every: int = Field(0, ge=0)  # epochs between evaluations on eval_split; 0: none
+    keep_best: Literal["", "AP50", "AP75", "AP50:95"] = ""  # the figure by which the best checkpoint is kept as well
     skip_bad_steps: int = Field(0, ge=0)  # steps with a number that is not finite to leave out before stopping
     deterministic: bool = False  # on CUDA: the same bits each time, slower
     seed: int = Field(0, ge=0)
@@ -110,6 +113,8 @@ class Recipe(BaseModel):
             raise ValueError("batch_size is no multiple of accumulate: change one")
         if any(band < 1 for band in self.bands) or len(set(self.bands)) < len(self.bands):
             raise ValueError("bands count from 1, each once: correct them")
+        if self.keep_best and not self.eval_every:
+            raise ValueError("keep_best needs evaluations: set eval_every, such as 1")
         if len(self.pixel_range) not in (0, 2) or (self.pixel_range and self.pixel_range[0] >= self.pixel_range[1]):
             raise ValueError("pixel_range is not [low, high]: give two numbers, the lower one first")
         return self

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fledge.build import build_detector, pick_device, pixel_rule
 from fledge.data.datasets import open_dataset
 from fledge.data.labels import DetectionDataset, class_index
-from fledge.engine.checkpoint import load_checkpoint, newest_checkpoint
+from fledge.engine.checkpoint import checkpoint_at, load_checkpoint
 from fledge.errors import DataError, UsageError
 from fledge.inference.predictor import Predictor
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
@@ -20,7 +22,7 @@ _OTHER_SEED = 1_000_003  # from the seed of a teacher to that of its double with
 
 def load_detector(path: Path) -> tuple[RotatedRetinaNet, Recipe, dict[str, Any]]:
     """The detector of a run folder or checkpoint, its recipe, and its checkpoint's ``meta``."""
-    checkpoint = path if (path / "manifest.json").is_file() else newest_checkpoint(path / "checkpoints")
+    checkpoint = checkpoint_at(path)
     if checkpoint is None:
         raise DataError(f"no checkpoint: {path}: give the folder of a run that was trained, such as runs/student")
     stem = "ema" if (checkpoint / "ema.safetensors").is_file() else "model"  # the averaged weights, if there are any
@@ -45,17 +47,28 @@ def load_predictor(path: Path, device: str) -> tuple[Predictor, Recipe]:
         DataError: there is no checkpoint, or it is damaged.
     """
     detector, recipe, meta = load_detector(path)
-    predictor = Predictor(
+    return make_predictor(detector, recipe, float(meta["pixel_scale"]), pick_device(device)), recipe
+
+
+def make_predictor(detector: RotatedRetinaNet, recipe: Recipe, pixel_scale: float, device: torch.device) -> Predictor:
+    """A detector, used as its recipe says.
+
+    Args:
+        detector: with its weights; moved to ``device`` and put in eval mode.
+        recipe: it was trained by.
+        pixel_scale: network pixels for each image pixel in training.
+        device: where to compute.
+    """
+    return Predictor(
         detector,
         recipe.image_size,
         recipe.overlap,
         recipe.view == "fit",
-        float(meta["pixel_scale"]),
+        pixel_scale,
         recipe.nms_iou,
-        pick_device(device),
+        device,
         pixels=pixel_rule(recipe),
     )
-    return predictor, recipe
 
 
 def load_teacher(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet | None:
@@ -97,7 +110,11 @@ def open_split(
     remap: Mapping[str, str] | None = None,
     names: str = "",
 ) -> DetectionDataset:
-    """A split, read as a recipe says; ``names``, a text file, picks some of its images."""
+    """A split, read as a recipe says; ``names``, a text file, picks some of its images.
+
+    The recipe's ``form`` is that of its own data, and says nothing of other folders.
+    """
+    form = recipe.form if str(data) in (recipe.data, recipe.eval_data) else ""
     dataset = open_dataset(
         Path(data),
         split,
@@ -106,6 +123,7 @@ def open_split(
         allow_unlabelled=recipe.allow_unlabelled,
         remap=remap,
         pixels=pixel_rule(recipe),
+        form=form or None,
     )
     return _picked(dataset, Path(names)) if names else dataset
 

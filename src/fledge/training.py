@@ -22,7 +22,7 @@ from fledge.data.sampling import TrainLoader
 from fledge.data.transforms import Augment
 from fledge.distributed import joined, mean_over_processes, rank, wait_for_all, world_size
 from fledge.engine.balance import gradient_ratios
-from fledge.engine.checkpoint import environment, newest_checkpoint, space_warning
+from fledge.engine.checkpoint import checkpoint_at, environment, space_warning
 from fledge.engine.loop import Run
 from fledge.engine.loop import train as run_loop
 from fledge.engine.optim import Schedule, make_optimizer
@@ -40,6 +40,7 @@ from fledge.models.weights import (
 )
 from fledge.recipe import AUTO, DistillRecipe, Recipe, for_classes, load_recipe, make_recipe, write_recipe
 from fledge.runs import load_detector, load_teacher, open_split
+from fledge.validation import Validation
 
 RecipeLike = Recipe | str | Path
 
@@ -100,6 +101,9 @@ def _train(settings: Recipe, folder: Path, device: torch.device, title: str, all
         step, settings.optimizer, settings.lr, settings.weight_decay, settings.momentum, settings.backbone_lr
     )
     run = _run(settings, dataset, folder, title, start)
+    judge = (
+        Validation(student, settings, dataset.classes, run.meta["pixel_scale"], device) if settings.eval_every else None
+    )
     with _claim(settings, run, step, device, allow_changes):
         run_loop(
             step,
@@ -107,6 +111,7 @@ def _train(settings: Recipe, folder: Path, device: torch.device, title: str, all
             lambda start, total: iter(training_batches(settings, dataset, start, total)),
             run,
             device,
+            judge,
         )
 
 
@@ -191,7 +196,7 @@ def _claim(
         recipe.model_dump(),
         lambda path: load_recipe(path).model_dump(),
         lambda path: write_recipe(recipe, path),
-        harmless=("workers", "device", "deterministic", "save_every"),
+        harmless=("workers", "device", "deterministic", "save_every", "eval_every", "keep_best"),
         allowed=allow_changes,
         classes=run.meta["classes"],
         environment={**environment(device), "images": run.meta["images"]},
@@ -199,7 +204,9 @@ def _claim(
     ) as warnings:
         slots = 2 if recipe.optimizer == "adamw" else int(recipe.momentum > 0)
         weights = sum(value.nbytes for value in step.state_dict().values())
-        space = space_warning(run.folder / "checkpoints", weights * (1 + slots + (recipe.ema_decay > 0)))
+        copies = 1 + (recipe.ema_decay > 0)
+        best = copies if recipe.keep_best else 0
+        space = space_warning(run.folder / "checkpoints", weights * (copies + slots + best))
         for line in [*warnings, *([space] if space else [])]:
             say(f"warning: {line}")
         wait_for_all()
@@ -253,7 +260,7 @@ def _load_weights(student: RotatedRetinaNet, recipe: Recipe) -> Loaded | None:
     path = Path(recipe.weights)
     if path.is_dir():
         start, _, _ = load_detector(path)
-        checkpoint = path if (path / "manifest.json").is_file() else newest_checkpoint(path / "checkpoints") or path
+        checkpoint = checkpoint_at(path) or path
         file = next(f for name in ("ema", "model") if (f := checkpoint / f"{name}.safetensors").is_file())
         loaded = load_detector_weights(student, start, recipe.weights, file_sha256(file), recipe.reset_head)
     else:
@@ -279,6 +286,7 @@ def _run(recipe: Recipe, dataset: DetectionDataset, folder: Path, title: str, st
         "recipe": json.loads(recipe.model_dump_json()),
         "images": len(dataset),
         "start": {"source": start.source, "sha256": start.sha256} if start else None,
+        "selected_on": _selected_on(recipe),
         "versions": {"fledge": fledge.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     log_every = max(1, min(50, total // 50))
@@ -294,7 +302,16 @@ def _run(recipe: Recipe, dataset: DetectionDataset, folder: Path, title: str, st
         ema_decay=recipe.ema_decay,
         skip_bad_steps=recipe.skip_bad_steps,
         balance_every=recipe.balance_every if isinstance(recipe, DistillRecipe) else 0,
+        eval_every=per_epoch * max(recipe.eval_every, 1),
+        keep_best=recipe.keep_best,
     )
+
+
+def _selected_on(recipe: Recipe) -> dict[str, str] | None:
+    """The split whose labels choose the checkpoint that is kept as the best, so that figures on it can say so."""
+    if not recipe.keep_best:
+        return None
+    return {"data": recipe.eval_data or recipe.data, "split": recipe.eval_split, "metric": recipe.keep_best}
 
 
 def _pixel_scale(dataset: DetectionDataset, recipe: Recipe) -> float:

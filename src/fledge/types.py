@@ -206,7 +206,8 @@ class Detections:
     def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
         """COCO result records: ``bbox`` is the horizontal hull (x, y, w, h), ``segmentation`` the oriented box.
 
-        ``category_id`` counts from 1 in the order of ``classes``, as COCO's own files and the DOTA devkit do.
+        ``category_id`` counts from 1 in the order of ``classes``, as COCO's own files and the DOTA devkit do;
+        ``category_name``, which COCO's tools pass over, says what it means.
         """
         quads = self.corners
         low, high = quads.amin(dim=1), quads.amax(dim=1)
@@ -217,6 +218,7 @@ class Detections:
             {
                 "image_id": key,
                 "category_id": label + 1,
+                "category_name": self.classes[label],
                 "score": round(score, 6),
                 "bbox": [round(v, 3) for v in hull],
                 "segmentation": [[round(v, 3) for v in quad]],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ from fledge.data.synthetic import write_dataset
 from fledge.errors import DataError, NumericError, ResourceError, UsageError
 
 COMMANDS = (
-    "quickstart", "train", "distill", "evaluate", "detect", "check", "tile", "convert", "replay", "methods", "doctor",
+    "quickstart", "train", "distill", "evaluate", "detect", "check", "tile", "convert", "replay", "datasets", "methods",
+    "doctor",
 )  # fmt: skip
 RECIPE = """\
 backbone = "resnet18_quarter"
@@ -107,6 +109,18 @@ def test_methods(main: Any) -> None:
     code, _, err = main("methods", "kdrnet")
     assert (code, err.count("\n")) == (2, 1)
     assert "kd_rnet" in err
+
+
+def test_datasets(main: Any) -> None:
+    code, out, _ = main("datasets")
+    assert code == 0
+    assert re.search(r"^dior-r +oriented +20 classes, 23,463 images, 192,518 objects$", out, re.MULTILINE)
+    code, out, _ = main("datasets", "sar-aircraft-1.0")
+    assert code == 0
+    assert "1 A320/321 (1,771)" in out
+    code, _, err = main("datasets", "dior_r")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "dior-r" in err
 
 
 def test_doctor(main: Any) -> None:

@@ -60,9 +60,20 @@ def test_tile(data: Path, tmp_path: Path, run: Any) -> None:
     assert "train: 7 tiles, 1 without; objects: " in out
     assert re.search(r"objects: \d+ kept, \d+ cut and ignored", out)
     assert f"written: {tmp_path / 'tiles'}" in out
+    code, out, _ = run("tile", data, "--out", tmp_path / "tiles", "--size", 64, "--overlap", 16, "--workers", 2)
+    assert (code, "nothing to do" in out) == (0, True)
     code, _, err = run("tile", data, "--out", tmp_path / "tiles")
     assert code == 2
     assert "output exists" in err
+
+
+def test_tile_at_several_rates(data: Path, tmp_path: Path, run: Any) -> None:
+    rates = ("--rate", 0.5, "--rate", 1, "--image-format", "jpeg")
+    assert run("tile", data, "--out", tmp_path / "tiles", "--size", 64, "--overlap", 16, *rates)[0] == 0
+    names = {path.name for path in (tmp_path / "tiles" / "val" / "images").iterdir()}
+    assert names == {"c__0.5__0___0.jpg", "c__1.0__0___0.jpg", "c__1.0__6___0.jpg"}
+    code, _, err = run("tile", data, "--out", tmp_path / "more", "--rate", 0)
+    assert (code, "rate is 0.0" in err) == (2, True)
 
 
 def test_tile_says_what_counts_nowhere(data: Path, tmp_path: Path, run: Any) -> None:
@@ -89,9 +100,26 @@ def test_convert(data: Path, tmp_path: Path, run: Any) -> None:
     assert code == 0
     assert "train: 2 images, 9 objects, 0 ignored" in out
     assert open_dataset(tmp_path / "coco", "val").format == "coco"
-    assert run("convert", data, "--to", "voc", "--out", tmp_path / "voc")[0] == 2
+    assert run("convert", data, "--to", "kitti", "--out", tmp_path / "kitti")[0] == 2
     code, _, err = run("convert", tmp_path / "nothing", "--to", "coco", "--out", tmp_path / "x")
     assert (code, "no such folder" in err) == (3, True)
+
+
+def test_the_format_to_read_can_be_named(data: Path, tmp_path: Path, run: Any) -> None:
+    """The same folder as DOTA's oriented boxes and as the upright ones around them."""
+    arguments = ("--to", "yolo", "--split", "val", "--images", "link")
+    code, out, _ = run("convert", data, *arguments, "--out", tmp_path / "turned")
+    assert (code, "turned box, now the upright one around it" in out) == (0, True)
+    code, out, _ = run("convert", data, "--from", "dota_hbb", *arguments, "--out", tmp_path / "upright")
+    assert (code, "turned box" in out) == (0, False)
+    labels = [(tmp_path / name / "labels" / "val" / "c.txt").read_text() for name in ("turned", "upright")]
+    assert labels[0] == labels[1]
+    out_option = ("--out", tmp_path / "x")
+    for command in (("check", data), ("tile", data, *out_option), ("convert", data, "--to", "coco", *out_option)):
+        code, _, err = run(*command, "--from", "kitti")
+        assert (code, "no form 'kitti'" in err) == (2, True)
+    code, out, _ = run("check", data, "--from", "dota_hbb")
+    assert (code, "all boxes are parallel" in out) == (0, True)
 
 
 def test_check(data: Path, tmp_path: Path, run: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def call(*arguments: object) -> str:
 def test_one_split_is_a_flat_record(run: Path, tmp_path: Path) -> None:
     out = call(run, "--out", tmp_path / "one.json")
     record = json.loads((tmp_path / "one.json").read_text())
-    assert {*FIGURES, "classes", "images", "protocol", "nms", "labels_sha256", "cost"} == set(record)
+    assert {*FIGURES, "classes", "images", "protocol", "nms", "labels_sha256", "cost", "trust"} == set(record)
     assert record["images"] == 4  # of eval_data, not of the folder trained on
     assert "minus" not in out
 
@@ -111,3 +112,33 @@ def test_an_unknown_protocol_is_refused_with_the_known_ones(run: Path) -> None:
 def test_a_split_twice_is_refused(run: Path) -> None:
     with pytest.raises(UsageError, match="--split val, val: name each once"):
         call(run, "--split", "val", "--split", "val")
+
+
+def test_the_trust_line_knows_the_training_images(run: Path, tmp_path: Path) -> None:
+    assert "none of 4 images is among the 8 trained on" in call(run)
+    out = call(run, "--split", "train", "--out", tmp_path / "report")
+    assert "5 of 5 images were trained on" in out
+    record = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert {check["about"] for check in record["trust"]} == {"few objects", "selection", "training images"}
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_a_submission_needs_no_labels(run: Path, tmp_path: Path) -> None:
+    images = run.parent / "whole" / "val" / "images"
+    with pytest.raises(UsageError, match="no submission for protocol box_area"):
+        call(run, "--data", images, "--submit", tmp_path / "out.zip")
+    with pytest.raises(UsageError, match="give a run folder and --data with the images"):
+        call(run, "--submit", tmp_path / "out.zip", "--protocol", "dota")
+    call(run, "--data", images, "--submit", tmp_path / "out.zip", "--protocol", "dota")
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert len(archive.namelist()) == 15
+
+
+def test_protocols_side_by_side(run: Path, tmp_path: Path) -> None:
+    out = call(run, "--protocol", "hrsc_07,hrsc_12", "--out", tmp_path / "two.json")
+    assert "protocol: hrsc_07" in out
+    assert "protocol: hrsc_12" in out
+    record = json.loads((tmp_path / "two.json").read_text())
+    assert record["protocols"].keys() == {"hrsc_07", "hrsc_12"}
+    assert record["AP50"] == record["protocols"]["hrsc_07"]["AP50"]
+    assert record["cost"]["parameters"] > 0

@@ -8,11 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.data.miniatures import CLASSES, LABELS, MINIATURES, NO_DIFFICULT, SCENES, WIDTH, corners_of
+from tests.data.miniatures import (
+    LABELS,
+    MINIATURES,
+    NO_DIFFICULT,
+    SCENES,
+    SECOND,
+    WIDTH,
+    classes_of,
+    corners_of,
+    scenes_of,
+)
 
 from fledge.data.datasets import FORMATS, detect_format, find_splits, open_dataset
 from fledge.data.labels import DetectionDataset
-from fledge.errors import DataError
+from fledge.errors import DataError, UsageError
 from fledge.quickstart.plan import plan_own
 
 
@@ -24,17 +34,29 @@ def form(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def dataset(form: str, tmp_path: Path) -> DetectionDataset:
-    return open_dataset(tmp_path, "train")
+    return open_dataset(tmp_path, "train", form=form)
 
 
 def test_the_format_and_its_splits_are_found_by_the_folders(form: str, tmp_path: Path) -> None:
-    assert detect_format(tmp_path) == form
+    """Every miniature is recognised as itself; where two formats share their folders, the second must be named."""
+    assert detect_format(tmp_path) == SECOND.get(form, form)
+    assert detect_format(tmp_path, form) == form
+    assert open_dataset(tmp_path, "train", form=form).format == form
     assert FORMATS[form].splits(tmp_path) == ("test", "train", "val")
-    assert find_splits(tmp_path) == {"train": "train", "val": "val"}
+    assert find_splits(tmp_path) == find_splits(tmp_path, form) == {"train": "train", "val": "val"}
 
 
-def test_index_and_targets(dataset: DetectionDataset) -> None:
-    assert (dataset.ids, len(dataset), dataset.summary().empty) == (("a1", "a2", "a3"), 3, 1)
+def test_a_form_that_does_not_fit_shows_its_folders(form: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=rf"not a dataset in the form {form}: .*: make it look like this:") as caught:
+        open_dataset(tmp_path / "empty", "train", form=form)
+    assert FORMATS[form].tree in str(caught.value)
+    with pytest.raises(UsageError, match=r"no form 'dotta': .*: choose one of dota, "):
+        open_dataset(tmp_path, "train", form="dotta")
+
+
+def test_index_and_targets(form: str, dataset: DetectionDataset) -> None:
+    assert (dataset.ids, len(dataset), dataset.summary().empty) == (tuple(scenes_of(form)["train"]), 3, 1)
     assert dataset.read(0).shape == (64, 96, 3)
     for i, count in enumerate((2, 0, 3)):
         targets = dataset.targets(i)
@@ -51,9 +73,9 @@ def test_index_and_targets(dataset: DetectionDataset) -> None:
 
 @pytest.mark.parametrize("split", SCENES)
 def test_every_format_tells_the_same_objects(form: str, tmp_path: Path, split: str) -> None:
-    dataset = open_dataset(tmp_path, split)
-    assert dataset.classes == CLASSES[form]
-    for i, things in enumerate(SCENES[split].values()):
+    dataset = open_dataset(tmp_path, split, form=form)
+    assert dataset.classes == classes_of(form)
+    for i, things in enumerate(scenes_of(form)[split].values()):
         targets = dataset.targets(i)
         assert targets.quads is not None
         expected = torch.tensor([corners_of(thing) for thing in things]).reshape(-1, 4, 2)
@@ -69,21 +91,23 @@ def test_every_format_tells_the_same_objects(form: str, tmp_path: Path, split: s
 
 
 def test_trainval_is_both(form: str, tmp_path: Path) -> None:
-    both = open_dataset(tmp_path, "trainval")
-    assert (both.split, both.ids) == ("trainval", ("a1", "a2", "a3", "b1", "b2"))
-    assert np.array_equal(both.boxes[-1], open_dataset(tmp_path, "val").boxes[0])
+    both = open_dataset(tmp_path, "trainval", form=form)
+    assert (both.split, both.ids) == ("trainval", (*scenes_of(form)["train"], *scenes_of(form)["val"]))
+    assert np.array_equal(both.boxes[-1], open_dataset(tmp_path, "val", form=form).boxes[0])
     assert np.diff(both.offsets).tolist() == [2, 0, 3, 1, 0]
 
 
 def test_classes_of_a_checkpoint_and_names_given_others(form: str, tmp_path: Path) -> None:
     """A class list from elsewhere needs a renaming; "" makes the objects of a name ignored ones."""
-    names = sorted(name for name, count in open_dataset(tmp_path, "train").summary().objects.items() if count)
+    names = sorted(
+        name for name, count in open_dataset(tmp_path, "train", form=form).summary().objects.items() if count
+    )
     with pytest.raises(DataError, match=r"class lists differ: the labels name .*; the classes are tree, house"):
-        open_dataset(tmp_path, "train", ["tree", "house"])
-    renamed = open_dataset(tmp_path, "train", ["tree", "house"], remap=dict.fromkeys(names, "House"))
+        open_dataset(tmp_path, "train", ["tree", "house"], form=form)
+    renamed = open_dataset(tmp_path, "train", ["tree", "house"], remap=dict.fromkeys(names, "House"), form=form)
     assert renamed.classes == ("tree", "house")
     assert renamed.labels.tolist() == [1] * 5
-    ignored = open_dataset(tmp_path, "train", remap={names[0]: ""})
+    ignored = open_dataset(tmp_path, "train", remap={names[0]: ""}, form=form)
     assert ignored.ignore.any()
     assert (ignored.labels[ignored.ignore] == 0).all()
 
@@ -99,7 +123,7 @@ def test_an_image_that_changes_during_the_run_is_refused(dataset: DetectionDatas
 
 def test_an_unknown_split_is_refused(form: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no split 'trian': .*: choose one of 'test', 'train', 'val'"):
-        open_dataset(tmp_path, "trian")
+        open_dataset(tmp_path, "trian", form=form)
     with pytest.raises(DataError, match=r"no .*split 'trian'|no DOTA split"):
         FORMATS[form].parse(tmp_path, "trian")
 

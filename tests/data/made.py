@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,18 @@ def dota_folder(root: Path, splits: Mapping[str, Mapping[str, tuple[NDArray[Any]
     return root
 
 
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def stored(path: Path) -> NDArray[Any]:
     """The pixels of a file, read without any of the package's code; red first."""
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert pixels is not None
     return pixels[..., None] if pixels.ndim == 2 else pixels[..., ::-1]
+
+
+def picture(path: Path, seed: int = 0, size: int = 24) -> None:
+    """A small square image in the format of its suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), noise(size, size, seed))

@@ -1,67 +1,35 @@
 """The same small scenes written down in every format that fledge reads, in each format's own folders.
 
-Nothing here imports fledge: corners, fractions and file layouts are worked out on their own.
+Nothing here imports fledge: corners, fractions and file layouts are worked out on their own. ``public_sets`` has the
+writers of further public datasets.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
-import numpy as np
+from tests.data import public_sets
+from tests.data.public_sets import fair1m, shiprsimagenet
+from tests.data.scenes import HEIGHT, SCENES, WIDTH, Scenes, Thing, corners_of, flat, image, text, upright
 
-WIDTH, HEIGHT = 96, 64
-
-
-class Thing(NamedTuple):
-    """One object: cx, cy, w, h in pixels, angle in radians clockwise on screen, and the number of its class."""
-
-    cx: float
-    cy: float
-    w: float
-    h: float
-    angle: float
-    label: int
-    difficult: bool = False
-
-
-# Both orders of the sides, both signs of the angle, a box that leaves the image, and images without objects.
-SCENES: dict[str, dict[str, list[Thing]]] = {
-    "train": {
-        "a1": [Thing(30, 24, 24, 10, 0.4, 0), Thing(62, 36, 9, 28, -0.7, 1, True)],
-        "a2": [],
-        "a3": [Thing(4, 50, 20, 8, 0.25, 1), Thing(48, 32, 30, 12, 2.5, 0), Thing(80, 20, 16, 11, 0.0, 0)],
-    },
-    "val": {"b1": [Thing(40, 30, 22, 9, 1.2, 1)], "b2": []},
-    "test": {"c1": [Thing(50, 20, 18, 8, -0.3, 0)]},
-}
-
-
-def corners_of(thing: Thing) -> list[tuple[float, float]]:
-    """Clockwise on screen, from the corner at (-w/2, -h/2) in the object's own frame."""
-    cos, sin = math.cos(thing.angle), math.sin(thing.angle)
-    half = [(-thing.w / 2, -thing.h / 2), (thing.w / 2, -thing.h / 2), (thing.w / 2, thing.h / 2)]
-    half.append((-thing.w / 2, thing.h / 2))
-    return [(thing.cx + u * cos - v * sin, thing.cy + u * sin + v * cos) for u, v in half]
-
-
-def flat(thing: Thing) -> list[float]:
-    return [value for corner in corners_of(thing) for value in corner]
-
-
-def image(path: Path, seed: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    assert cv2.imwrite(str(path), pixels)
-
-
-def text(path: Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
+__all__ = [
+    "CLASSES",
+    "HEIGHT",
+    "LABELS",
+    "MINIATURES",
+    "SCENES",
+    "WIDTH",
+    "Thing",
+    "corners_of",
+    "fair1m",
+    "flat",
+    "image",
+    "shiprsimagenet",
+    "text",
+]
 
 
 def dota(root: Path) -> None:
@@ -179,7 +147,12 @@ def hrsc2016(root: Path) -> None:
             image(root / "FullDataSet" / "AllImages" / f"{stem}.bmp")
             objects = ""
             for thing in things:
-                tags = {"Class_ID": 100000001, "truncated": 0, "difficult": int(thing.difficult), "box_xmin": 1}
+                tags = {
+                    "Class_ID": 100000001 + 4 * thing.label,
+                    "truncated": 0,
+                    "difficult": int(thing.difficult),
+                    "box_xmin": 1,
+                }
                 tags |= _centre_form(thing, "mbox_", "ang")  # type: ignore[arg-type]
                 inner = "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags.items())
                 objects += f"<HRSC_Object>\n{inner}</HRSC_Object>\n"
@@ -192,32 +165,54 @@ def hrsc2016(root: Path) -> None:
 
 MINIATURES: dict[str, Callable[[Path], None]] = {
     "dota": dota,
+    "dota_hbb": dota,
     "hit_uav": hit_uav,
     "hit_uav_xml": hit_uav_xml,
     "dior_r": dior_r,
     "hrsc2016": hrsc2016,
+    "hrsc2016_types": hrsc2016,
     "coco": coco,
     "yolo_obb": yolo_obb,
+    **public_sets.MINIATURES,
 }
 """The key of a format to the writer of its miniature: splits train, val and test."""
 
 CLASSES: dict[str, tuple[str, ...]] = {
-    "dota": ("plane", "ship"),
     "hit_uav": ("Person", "Car", "Bicycle", "OtherVehicle"),
     "hit_uav_xml": ("Person", "Car"),
     "dior_r": ("airplane", "Expressway-Service-area"),
     "hrsc2016": ("ship",),
-    "coco": ("plane", "ship"),
-    "yolo_obb": ("plane", "ship"),
+    "hrsc2016_types": ("ship", "Nimitz"),
+    **public_sets.CLASSES,
 }
-"""The class names of each miniature in label order."""
+"""The class names of each miniature in label order, where they are not plane and ship."""
 
 LABELS: dict[str, tuple[int, int]] = {
     "hit_uav": (1, 0),
     "hit_uav_xml": (1, 0),
     "hrsc2016": (0, 0),
+    **public_sets.LABELS,
 }
 """What the two class numbers of the scenes become, where it is not (0, 1)."""
 
-NO_DIFFICULT = {"yolo_obb", "coco"}
+NO_DIFFICULT = {"yolo_obb", "coco", "fair1m", "nwpu_vhr10", "ucas_aod"}
 """Formats whose miniature says nothing of difficult objects."""
+
+SECOND = {
+    "dota_hbb": "dota",
+    "hrsc2016_types": "hrsc2016",
+    "shiprsimagenet_level0": "shiprsimagenet",
+    "shiprsimagenet_level1": "shiprsimagenet",
+    "shiprsimagenet_level2": "shiprsimagenet",
+}
+"""Formats whose folders are another's, and which that is: these must be named to be read."""
+
+
+def classes_of(form: str) -> tuple[str, ...]:
+    """The class names of a miniature in label order."""
+    return CLASSES.get(form, ("plane", "ship"))
+
+
+def scenes_of(form: str) -> Scenes:
+    """What a miniature shows, by split and the name of the image, as far as the format can say it."""
+    return upright(SCENES) if form == "dota_hbb" else public_sets.SCENES_OF.get(form, SCENES)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.data.miniatures import dior_r, image, text
 
+from fledge.data.catalogue.dior import DIOR_CLASSES as DIOR
 from fledge.data.datasets import detect_format, find_splits, open_dataset
-from fledge.data.datasets.dior_r import DIOR
 from fledge.errors import DataError
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "dota_samples" / "dior_sample"
@@ -113,7 +113,8 @@ def test_a_missing_label_file(tmp_path: Path) -> None:
         (thing(quad=((9, 9),) * 4), "the box has no area"),
         (thing(quad=((100, 9), (120, 9), (120, 19), (100, 19))), "outside the image of 96x64 pixels"),
         (thing(name=""), "object has no name"),
-        (thing(name="a/b"), "'a/b' is not a class name"),
+        (thing(name="a//b"), "'a//b' is not a class name"),
+        (thing(name="../b"), "'../b' is not a class name"),
         (
             "<object><name>dam</name><bndbox><xmin>1</xmin></bndbox></object>\n",
             "object has no robndbox: label oriented",

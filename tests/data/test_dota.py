@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from fledge.data.catalogue.dota import DOTA_V10_CLASSES as DOTA_V10
+from fledge.data.catalogue.dota import DOTA_V20_CLASSES as DOTA_V20
 from fledge.data.datasets import FORMATS, detect_format, find_splits, open_dataset
-from fledge.data.datasets.dota import DOTA_V10, DOTA_V20, dota_splits
+from fledge.data.datasets.dota import dota_splits
 from fledge.data.datasets.draft import order_classes
 from fledge.data.datasets.folders import image_stamps
 from fledge.data.labels import quad_areas
@@ -270,6 +272,17 @@ def test_an_unknown_folder_shows_the_accepted_trees(tmp_path: Path) -> None:
     make(tmp_path, {"P1": GOOD})
     with pytest.raises(DataError, match=r"no split 'val': .*: choose one of 'train'"):
         open_dataset(tmp_path, "val")
+
+
+def test_a_folder_that_lacks_something_shows_the_trees_most_like_it(tmp_path: Path) -> None:
+    for folder in ("DIOR/Annotations/Horizontal Bounding Boxes", "DIOR/JPEGImages-trainval", "set/train/labelXml"):
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(DataError, match="not a dataset") as caught:
+        detect_format(tmp_path / "DIOR")
+    assert [name for name, form in FORMATS.items() if form.tree in str(caught.value)] == ["dior"]
+    with pytest.raises(DataError, match="not a dataset") as caught:
+        detect_format(tmp_path / "set")
+    assert [name for name, form in FORMATS.items() if form.tree in str(caught.value)] == ["fair1m"]
 
 
 def test_an_image_that_changed_after_indexing_is_refused(tmp_path: Path) -> None:

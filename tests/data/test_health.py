@@ -109,6 +109,9 @@ def test_exact_twins_and_damaged_files(tmp_path: Path) -> None:
     rows = [("train", "a.png"), ("train", "c.png"), ("test", "b.bmp"), ("test", "d.png"), ("train", "a.png")]
     taken = take_prints([(split, tmp_path / name) for split, name in rows])
     assert len(taken.faults) == 1
+    alone = take_prints([(split, tmp_path / name) for split, name in rows], workers=1)
+    assert (alone.digests, alone.faults) == (taken.digests, taken.faults)
+    assert (alone.hashes.tolist(), alone.usable.tolist()) == (taken.hashes.tolist(), taken.usable.tolist())
     assert "d.png" in taken.faults[0]
     found = [(t.split, t.path.name, t.other_split, t.other.name, t.exact) for t in find_twins(taken)]
     assert sorted(found) == [("test", "b.bmp", "train", "a.png", True), ("train", "a.png", "train", "a.png", True)]
@@ -199,3 +202,33 @@ def test_against_another_dataset(tmp_path: Path) -> None:
     shared = [(twin.split, twin.other_split) for twin in health.leaks if "other" in twin.split + twin.other_split]
     assert len(shared) == 2
     assert all({"train", "val"} & set(pair) for pair in shared)
+
+
+def test_histograms_against_counting_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    quads: list[Quad] = [
+        rectangle(50, 50, 3 + 400 * rng.random() ** 3, 2 + 40 * rng.random(), 360 * rng.random()) for _ in range(200)
+    ]
+    dataset = indexed([(100, 100)] * 3, [quads[:150], [], quads[150:]], ignore=np.arange(200) % 10 == 0)
+    size, aspect, angle, crowd = measure(dataset).histograms
+    assert crowd.counts == (1, 0, 0, 0, 0, 1, 0, 1, 0, 0), "none, 45 and 135 that count"
+    assert crowd.bins == ("0", "1", "2–4", "5–9", "10–19", "20–49", "50–99", "100–199", "200–499", "≥ 500")
+    found = {name: dict.fromkeys(h.bins, 0) for name, h in (("size", size), ("aspect", aspect), ("angle", angle))}
+    for box, ignored in zip(dataset.boxes.tolist(), dataset.ignore, strict=True):
+        if ignored:
+            continue
+        side, ratio, degrees = (box[2] * box[3]) ** 0.5, box[2] / box[3], np.rad2deg(box[4])
+        found["size"][next((b for b in size.bins[1:-1] if inside(side, b)), "< 4" if side < 4 else "≥ 1024")] += 1
+        found["aspect"][
+            next((b for b in aspect.bins[1:-1] if inside(ratio, b)), "< 1.1" if ratio < 1.1 else "≥ 8")
+        ] += 1
+        if ratio >= 1.1:
+            low = int(degrees // 15 * 15)
+            found["angle"][f"{low}° to {low + 15}°".replace("-", "−")] += 1
+    for name, histogram in (("size", size), ("aspect", aspect), ("angle", angle)):
+        assert found[name] == dict(zip(histogram.bins, histogram.counts, strict=True))
+
+
+def inside(value: float, name: str) -> bool:
+    low, high = map(float, name.split("–"))
+    return low <= value < high

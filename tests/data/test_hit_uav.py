@@ -13,8 +13,8 @@ import pytest
 import torch
 from tests.data.miniatures import image, text
 
+from fledge.data.catalogue.hit_uav import HIT_UAV_CLASSES as CLASSES
 from fledge.data.datasets import detect_format, find_splits, open_dataset
-from fledge.data.datasets.hit_uav import CLASSES
 from fledge.errors import DataError
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "hit_uav"

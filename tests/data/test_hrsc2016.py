@@ -96,3 +96,16 @@ def test_a_checkpoint_of_another_kind_is_refused_and_a_renaming_helps(tmp_path: 
     with pytest.raises(DataError, match="the labels name ship; the classes are plane, vessel"):
         open_dataset(tmp_path, "test", ["plane", "vessel"])
     assert open_dataset(tmp_path, "test", ["plane", "vessel"], remap={"ship": "vessel"}).labels.tolist() == [1]
+
+
+def test_types_of_ships_by_the_last_digits_of_their_id(tmp_path: Path) -> None:
+    """There is no 21 and no 23, so a list by position goes wrong from there on: these go by the number."""
+    ships = [ship(48, 32, 40, 10, 0).replace("100000006", f"1000000{number}") for number in ("22", "01", "33")]
+    dataset = open_dataset(make(tmp_path, *ships), "test", form="hrsc2016_types")
+    assert (dataset.format, dataset.classes) == ("hrsc2016_types", ("ship", "Hovercraft", "Invincible-class"))
+    assert dataset.labels.tolist() == [1, 0, 2]
+    assert open_dataset(tmp_path, "test").classes == ("ship",)
+    bad = ["100000021", "100000000", "22", "ship", ""]
+    make(tmp_path, *(ship(48, 32, 40, 10, 0).replace("100000006", number) for number in bad))
+    with pytest.raises(DataError, match=r"^5 problems in.*\n  .*1\.xml:4: Class_ID is '100000021': write 1000000"):
+        open_dataset(tmp_path, "test", form="hrsc2016_types")

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.errors import NotGeoreferencedWarning
 from shapely.geometry import Polygon, box
-from tests.data.made import dota_folder, indexed, line, noise, rectangle, stored
+from tests.data.made import dota_folder, indexed, line, noise, rectangle, sha256, stored
 
 from fledge.data.datasets import open_dataset
 from fledge.data.samples import read_stored
-from fledge.data.tile_folder import tile_dataset
+from fledge.data.tile_folder import Writing, tile_dataset
 from fledge.data.tiling import Cut, tile_split
 from fledge.data.windows import window_starts
 from fledge.errors import DataError, UsageError
@@ -122,12 +122,16 @@ def test_pixels_as_stored(tmp_path: Path, bands: int, dtype: type) -> None:
     root = large(tmp_path / "data", bands=bands, dtype=dtype)
     tile_dataset(root, tmp_path / "tiles", Cut(64, 16))
     manifest = json.loads((tmp_path / "tiles" / "train" / "tiles.json").read_text())
-    assert manifest["images"]["b.png"] == {"b__1.0__0___0.png": [0, 0]}
-    for name, windows in manifest["images"].items():
-        whole = stored(root / "train" / "images" / name)
+    for name, image in manifest["images"].items():
+        assert image["file"] == f"train/images/{name}.png"
+        assert image["sha256"] == sha256(root / image["file"])
+        whole = stored(root / image["file"])
         seen = np.zeros(whole.shape[:2], dtype=bool)
-        for tile, (x, y) in windows.items():
-            pixels = stored(tmp_path / "tiles" / "train" / "images" / tile)
+        for tile, window in image["tiles"].items():
+            path, x, y = tmp_path / "tiles" / "train" / "images" / tile, window["x"], window["y"]
+            assert tile == f"{name}__1.0__{x}___{y}.png"
+            assert window["sha256"] == sha256(path)
+            pixels = stored(path)
             assert pixels.dtype == dtype
             height, width = pixels.shape[:2]
             assert np.array_equal(pixels, whole[y : y + height, x : x + width])
@@ -153,7 +157,7 @@ def test_many_bands_and_missing_samples_become_tiff(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["dota", "coco", "hit_uav"])
 def test_cut_objects_are_read_as_ignored(tmp_path: Path, form: str) -> None:
-    report = tile_dataset(large(tmp_path / "data"), tmp_path / "tiles", Cut(64, 16), form=form)
+    report = tile_dataset(large(tmp_path / "data"), tmp_path / "tiles", Cut(64, 16), writing=Writing(form))
     read, meant = open_dataset(tmp_path / "tiles", "train"), report.splits["train"].index
     places = [meant.ids.index(stem) for stem in read.ids]
     assert sorted(places) == list(range(len(meant)))
@@ -195,7 +199,7 @@ def test_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.Mo
             raise Interruption
         return read_stored(path)
 
-    monkeypatch.setattr("fledge.data.tile_folder.read_stored", reading)
+    monkeypatch.setattr("fledge.data.tile_images.read_stored", reading)
     with pytest.raises(Interruption):
         tile_dataset(root, out, Cut(64, 16))
     assert not out.exists()
@@ -204,9 +208,7 @@ def test_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.Mo
     tile_dataset(root, out, Cut(64, 16))
     assert decoded == ["a.png", "b.png", "b.png"], "what was complete is kept"
     assert not out.with_name("tiles.part").exists()
-    assert not [*out.rglob("*.part"), *out.glob("plan.json")]
-    with pytest.raises(UsageError, match="output exists"):
-        tile_dataset(root, out, Cut(64, 16))
+    assert not [*out.rglob("*.part")]
 
 
 def test_a_split_that_would_lose_all_tiles(tmp_path: Path) -> None:
@@ -223,8 +225,8 @@ def test_foreign_folders_and_unknown_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="output exists"):
         tile_dataset(root, tmp_path / "mine", Cut(64, 16))
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
-    with pytest.raises(UsageError, match="unknown format 'voc'"):
-        tile_dataset(root, tmp_path / "out", Cut(64, 16), form="voc")
+    with pytest.raises(UsageError, match="unknown format 'kitti'"):
+        tile_dataset(root, tmp_path / "out", Cut(64, 16), writing=Writing("kitti"))
     with pytest.raises(UsageError, match="no split 'test'"):
         tile_dataset(root, tmp_path / "out", Cut(64, 16), ["test"])
     (tmp_path / "empty").mkdir()

@@ -54,6 +54,8 @@ SECTIONS = {
     "run_folder": "Run folders",
     "distributed": "Several processes",
     "labels": "Labels",
+    "label_forms": "Labels, form by form",
+    "results": "Result files",
     "images": "Images",
     "windows": "Objects cut by windows",
     "duplicates": "Duplicate images",

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.miniatures import HEIGHT, MINIATURES, WIDTH, image, text
+from tests.data.public_sets import geo_image
 
 from fledge.data.datasets import FORMATS, open_dataset
 from fledge.data.labels import DetectionDataset, without_duplicates
@@ -156,25 +157,27 @@ def test_polygons_that_are_no_rectangles(tmp_path: Path) -> None:
 def test_boxes_outside_the_image(form: str, tmp_path: Path) -> None:
     """Wholly outside: refused. Partly outside, negative coordinates: kept as labelled. The image is never dropped."""
     MINIATURES[form](tmp_path)
-    whole = open_dataset(tmp_path, "train")
+    whole = open_dataset(tmp_path, "train", form=form)
     assert whole.quads.min() < -1, "the miniature has a box that leaves the image"
     assert len(whole) == 3
-    shrink_a3(tmp_path)
+    shrink(tmp_path, whole.paths[2], form)
     if form == "yolo_obb":  # fractions follow the image
         text(tmp_path / "labels" / "train" / "a3.txt", "0 1.2 0.2 1.4 0.2 1.4 0.4 1.2 0.4\n1 0 0 0.5 0 0.5 0.5 0 0.5")
-    head, *lines = refusal(tmp_path)
+    head, *lines = refusal(tmp_path, form=form)
     assert head.startswith("1 problem")
-    assert "lies outside the image of 40x64 pixels, a3." in lines[0]
-    left = open_dataset(tmp_path, "train", skip_bad_labels=True)
+    assert f"lies outside the image of 40x64 pixels, {whole.paths[2].name}: " in lines[0]
+    left = open_dataset(tmp_path, "train", skip_bad_labels=True, form=form)
     assert (len(left), len(left.skipped)) == (3, 1)
 
 
-def shrink_a3(root: Path) -> None:
-    """Make image a3 40 pixels wide, and say so: its object at x = 80 is then outside, the others are not."""
+def shrink(root: Path, picture: Path, form: str) -> None:
+    """Make the third image 40 pixels wide, and say so: its object at x = 80 is then outside, the others are not."""
+    if form == "geo":
+        geo_image(picture, width=40)
+    else:
+        assert cv2.imwrite(str(picture), np.zeros((HEIGHT, 40, 3), np.uint8))
     for path in root.rglob("*"):
-        if path.stem == "a3" and path.suffix in (".png", ".jpg", ".bmp"):
-            assert cv2.imwrite(str(path), np.zeros((HEIGHT, 40, 3), np.uint8))
-        if path.stem == "a3" and path.suffix == ".xml":
+        if path.stem == picture.stem and path.suffix == ".xml":
             text(path, path.read_text().replace(f">{WIDTH}<", ">40<"))
         if path.match("*train.json"):
             content = json.loads(path.read_text())
@@ -306,7 +309,7 @@ BAD_FILES = [
     BadFile("yolo_obb", "0 0.5 0.5 0 0.5\n0 0.5 0.5 0.1 nan\n0 2 2 0.1 0.1\n0 0.5 0.5 0.1 0.1", (":1", ":2", ":3"), 1),
     BadFile("dior_r", voc(dior(*BOX), dior(*BOX[:7]), dior(*BOX)), (":3",), 2),
     BadFile("dior_r", voc(dior(*BOX, tail="\n\n"), dior("nan", *BOX[1:]), dior("ten", *BOX[1:])), (":5", ":6"), 1),
-    BadFile("dior_r", voc(dior(*BOX, name=""), dior(*BOX, name="a/b")), (":2", ":3")),
+    BadFile("dior_r", voc(dior(*BOX, name=""), dior(*BOX, name="a/../b")), (":2", ":3")),
     BadFile("dior_r", voc(dior(5, 5, 5, 5, 5, 5, 5, 5), dior(*(v + 500 for v in BOX))), (":2", ":3")),
     BadFile("dior_r", voc("<object><name>ship</name></object>", "\n", dior(*BOX)), (":2",), 1),
     BadFile("hrsc2016", voc(hrsc(40, 30, 20, 9, 0.1), hrsc(40, 30, 20, 9)), (":3",), 1),
@@ -370,8 +373,9 @@ def test_damaged_files_of_any_kind(form: str, tmp_path: Path) -> None:
     """Bytes that were cut, overwritten or repeated anywhere in a label file or list: read, or refused with its place;
     never another error."""
     MINIATURES[form](tmp_path)
-    files = [path for path in sorted(tmp_path.rglob("*")) if path.suffix in (".txt", ".xml", ".json", ".yaml")]
-    files = [path for path in files if path.stem in ("a1", "train", "instances_train", "data")]
+    suffixes = (".txt", ".xml", ".json", ".yaml", ".geojson")
+    files = [path for path in sorted(tmp_path.rglob("*")) if path.suffix in suffixes]
+    files = [path for path in files if path.stem in ("a1", "P0001", "train", "instances_train", "data")]
     whole = {path: path.read_bytes() for path in files}
     refused = 0
 
@@ -387,7 +391,7 @@ def test_damaged_files_of_any_kind(form: str, tmp_path: Path) -> None:
         path.write_bytes(content[:start] + noise + content[end:])
         message = str(tmp_path)
         try:
-            open_dataset(tmp_path, "train")
+            open_dataset(tmp_path, "train", form=form)
         except DataError as error:
             refused += 1
             message = str(error)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fledge.data.datasets.dota import DOTA_V10
+from fledge.data.catalogue.dota import DOTA_V10_CLASSES as DOTA_V10
 from fledge.data.synthetic import render_scene
 from fledge.files import write_bytes
 from fledge.visualize.images import encode

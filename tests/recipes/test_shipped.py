@@ -15,8 +15,8 @@ from torch import nn
 from fledge import api
 from fledge.build import build_detector, build_train_step
 from fledge.cli import app
+from fledge.data.catalogue.dota import DOTA_V10_CLASSES as DOTA_V10
 from fledge.data.datasets import open_dataset
-from fledge.data.datasets.dota import DOTA_V10
 from fledge.engine.optim import make_optimizer
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.recipe import KDRNetRecipe, Recipe, load_recipe, shipped_recipes

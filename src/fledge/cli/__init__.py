@@ -19,6 +19,7 @@ import fledge
 from fledge.cli.check import check
 from fledge.cli.compare import compare
 from fledge.cli.convert import convert
+from fledge.cli.datasets import datasets
 from fledge.cli.detect import detect
 from fledge.cli.distill import distill
 from fledge.cli.doctor import doctor
@@ -54,6 +55,7 @@ COMMANDS = (
     check,
     subset,
     replay,
+    datasets,
     methods,
     doctor,
 )

@@ -10,11 +10,13 @@ import typer
 from fledge.cli.tile import (
     DataArgument,
     FolderOption,
+    FormOption,
     LabelFormat,
     SkipOption,
     SplitOption,
     UnlabelledOption,
     say_lost,
+    say_made,
 )
 
 
@@ -31,6 +33,7 @@ def convert(
     to: Annotated[LabelFormat, typer.Option("--to", help="The format to write.")],
     split: SplitOption = None,
     images: Annotated[Images, typer.Option("--images", help="Copy the image files, or link to them.")] = Images.copy,
+    from_: FormOption = None,
     skip_bad_labels: SkipOption = False,
     allow_unlabelled: UnlabelledOption = False,
 ) -> None:
@@ -41,6 +44,8 @@ def convert(
         fledge convert mydata --to coco --out mydata_coco
 
         fledge convert HIT-UAV --to yolo_obb --out hit_yolo --images link
+
+        fledge convert DIOR --from dior --to coco --out dior_coco
     """
     from fledge.data.conversion import convert_dataset
     from fledge.engine.progress import progress
@@ -54,8 +59,9 @@ def convert(
         progress,
         skip_bad_labels=skip_bad_labels,
         allow_unlabelled=allow_unlabelled,
+        form=from_,
     )
     for name, counts in report.splits.items():
         print(f"{name}: {counts.images} images, {sum(counts.objects.values())} objects, {counts.ignored} ignored")
     say_lost(report.lost, report.notes)
-    print(f"written: {out}")
+    say_made(out, report.made)

@@ -16,7 +16,15 @@ FIGURES = ("AP50", "AP75", "AP50:95")
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder or checkpoint; none if --detections are given.")
+    ] = None,
+    detections: Annotated[
+        Path | None, typer.Option("--detections", help="File or folder of detections, from any tool.")
+    ] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option("--ground-truth", help="With --detections: the dataset folder.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Dataset folder; default: the recipe's eval_data, or its data.")
     ] = None,
@@ -32,11 +40,39 @@ def evaluate(
         list[str] | None,
         typer.Option("--remap", metavar="OLD=NEW", help="Read a class under another name; `OLD=` ignores its objects."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Also write the figures to this JSON file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Also write the figures to this .json file, or all tables and a page to this folder."
+        ),
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="Other detections: is the difference more than chance?")
+    ] = None,
+    trained_on: Annotated[
+        Path | None, typer.Option("--trained-on", help="Folder of the training images, to look for those evaluated.")
+    ] = None,
+    merge: Annotated[
+        str,
+        typer.Option(
+            "--merge",
+            metavar="SCORE,IOU,IOU",
+            help="How patches are merged into whole images where needed: least score, NMS in patches, NMS in images; "
+            "or none.",
+        ),
+    ] = "0.05,0.5,0.1",
+    submit: Annotated[
+        Path | None,
+        typer.Option("--submit", help="Instead of figures: this zip for the server of --protocol; no labels needed."),
+    ] = None,
+    skip_bad_labels: Annotated[
+        bool, typer.Option("--skip-bad-labels", help="With --ground-truth: leave bad labels out and say how many.")
+    ] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Average precision by the rules of a protocol, parameters, FLOPs and time of a trained detector.
+    """Average precision by the rules of a protocol: of a trained detector, or of detections that any tool wrote.
 
+    Of a detector also parameters, FLOPs and time.
     With several splits the gap between the first and each of the others is shown as well.
 
     Examples:
@@ -46,25 +82,79 @@ def evaluate(
         fledge evaluate runs/student --split train --split val
 
         fledge evaluate runs/student --data other --split test --protocol dota --out student.json
+
+        fledge evaluate --detections Task1 --ground-truth DOTA --split val --protocol dota --out report
+
+        fledge evaluate runs/student --data DOTA/test/images --protocol dota --submit task1.zip
+
+        fledge evaluate --detections ours.json --compare theirs.json --ground-truth HRSC --protocol hrsc_07,hrsc_12
     """
+    _refuse_strays(
+        {"--data": data, "--device": None if device == "auto" else device} if detections else {},
+        {"--ground-truth": ground_truth, "--compare": compare, "--trained-on": trained_on} if run else {},
+    )
+    if submit is not None:
+        from fledge.cli.evaluate_files import write_submission
+
+        write_submission(run, data, detections, protocol, submit, merge, device)
+    elif detections is not None or run is None:
+        from fledge.cli.evaluate_files import Options, evaluate_files
+
+        more = Options(protocol, _renaming(remap or []), compare, trained_on, merge, skip_bad_labels, out)
+        evaluate_files(run, ground_truth, detections, split or [], more)
+    else:
+        _of_run(run, data, [*split] if split else [None], protocol, _renaming(remap or []), out, device)
+
+
+def _refuse_strays(of_run: dict[str, Any], of_files: dict[str, Any]) -> None:
+    """Refuse options of one form that were given with the other, rather than pass over them.
+
+    Raises:
+        UsageError: there is one.
+    """
+    from fledge.errors import UsageError
+
+    for other, options in (("a run", of_run), ("--detections", of_files)):
+        for name in (name for name, value in options.items() if value is not None):
+            raise UsageError(f"{name} goes with {other}: leave it out, or see fledge evaluate --help")
+
+
+def _of_run(
+    run: Path,
+    data: Path | None,
+    splits: list[str | None],
+    protocol: str,
+    names: dict[str, str],
+    out: Path | None,
+    device: str,
+) -> None:
+    """Evaluate a detector on one split or several, and print what came of it."""
     from rich.console import Console
 
     from fledge import api
+    from fledge.cli.evaluate_files import show_run
     from fledge.errors import UsageError
     from fledge.evaluation.summary import evaluation_record, splits_record
+    from fledge.evaluation.trust import trust_line, trust_record
     from fledge.files import write_json
+    from fledge.provenance import run_checks
 
-    splits: list[str | None] = [*split] if split else [None]
     if len(set(splits)) < len(splits):
         raise UsageError(f"a split twice: --split {', '.join(map(str, splits))}: name each once")
-    names = _renaming(remap or [])
-    results = [api.evaluate(run, data, name, protocol, device, remap=names) for name in splits]
+    first, *others = protocol.split(",")
+    results = [api.evaluate(run, data, name, first, device, remap=names) for name in splits]
     records = {r.dataset.split: evaluation_record(r.metrics, r.cost, r.about) for r in results}
     console = Console()
     for result, (name, record) in zip(results, records.items(), strict=True):
         console.print(_classes(record, f"{run} on {name}"))
         print(f"{result.metrics.images} images of {result.dataset.root}")
         print("\n".join(_rules(record)))
+        checks = run_checks(run, result.dataset, result.metrics)
+        print(trust_line(checks))
+        record["trust"] = trust_record(checks)
+        if others or (out and out.suffix != ".json"):
+            folder = out / name if out and len(results) > 1 else out
+            record |= show_run(run, result, checks, others, folder if out and out.suffix != ".json" else None)
     everything = splits_record(records, {r.dataset.split: r.metrics for r in results})
     for row in everything["gaps"]:
         console.print(_gap(row, records))
@@ -76,7 +166,7 @@ def evaluate(
         f"{cost.decode_milliseconds:.1f} ms (network + decoding) an "
         f"image at {cost.size[1]}x{cost.size[0]} px (one thread)"
     )
-    if out:
+    if out and out.suffix == ".json":
         write_json(out, everything if len(records) > 1 else next(iter(records.values())))
         print(f"written: {out}")
 

@@ -9,6 +9,15 @@ from typing import Annotated
 import typer
 
 
+class ImageFormat(StrEnum):
+    """How the pixels of tiles are written."""
+
+    auto = "auto"
+    png = "png"
+    jpeg = "jpeg"
+    tiff = "tiff"
+
+
 class LabelFormat(StrEnum):
     """How labels are written."""
 
@@ -16,6 +25,13 @@ class LabelFormat(StrEnum):
     yolo_obb = "yolo_obb"
     coco = "coco"
     hit_uav = "hit_uav"
+    hit_uav_xml = "hit_uav_xml"
+    dior_r = "dior_r"
+    fair1m = "fair1m"
+    voc = "voc"
+    yolo = "yolo"
+    geojson = "geojson"
+    geopackage = "geopackage"
 
 
 DataArgument = Annotated[Path, typer.Argument(help="Dataset folder, in any format that fledge reads.")]
@@ -24,6 +40,10 @@ SplitOption = Annotated[
     list[str] | None, typer.Option("--split", metavar="NAME", help="Only this split; may be repeated.")
 ]
 SkipOption = Annotated[bool, typer.Option("--skip-bad-labels", help="Leave bad labels out instead of stopping.")]
+FormOption = Annotated[
+    str | None,
+    typer.Option("--from", metavar="FORMAT", help="Read it in this format, where its folders fit several."),
+]
 UnlabelledOption = Annotated[
     bool, typer.Option("--allow-unlabelled", help="Images without a label file have no objects.")
 ]
@@ -35,38 +55,52 @@ def tile(
     size: Annotated[int, typer.Option("--size", min=32, help="Side of the tiles, pixels.")] = 1024,
     overlap: Annotated[int, typer.Option("--overlap", min=0, help="Of neighbours, at least, pixels.")] = 200,
     iof: Annotated[float, typer.Option("--iof", help="Share of an object inside from which it counts.")] = 0.7,
+    rate: Annotated[
+        list[float] | None, typer.Option("--rate", help="Scale images by this first; may be repeated.  [default: 1]")
+    ] = None,
     split: SplitOption = None,
     format_: Annotated[LabelFormat, typer.Option("--format", help="Of the labels.")] = LabelFormat.dota,
+    image_format: Annotated[
+        ImageFormat, typer.Option("--image-format", help="auto, png and tiff lose nothing; jpeg has quality 95.")
+    ] = ImageFormat.auto,
     keep_empty: Annotated[
         bool, typer.Option("--keep-empty/--skip-empty", help="Tiles without an object that counts.")
     ] = True,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Threads; each holds one image in memory. The result is the same.")
+    ] = 4,
+    from_: FormOption = None,
     skip_bad_labels: SkipOption = False,
     allow_unlabelled: UnlabelledOption = False,
 ) -> None:
     """Cut large images and their labels into overlapping tiles, with bands and bit depth as they are.
 
     An object with at least the share `--iof` of its area inside a tile is kept whole; with less it is marked as
-    ignored, so that no sliver is learnt. Interrupted, the same command goes on where it was.
+    ignored, so that no sliver is learnt. Interrupted, the same command goes on where it was; once it is done, it does
+    nothing.
 
     Examples:
 
         fledge tile DOTA --out tiles --size 600 --overlap 150
 
         fledge tile DOTA --out tiles --split train --skip-empty --format coco
+
+        fledge tile DOTA --out tiles_ms --rate 0.5 --rate 1 --rate 1.5 --image-format jpeg
     """
-    from fledge.data.tile_folder import tile_dataset
+    from fledge.data.tile_folder import Writing, tile_dataset
     from fledge.data.tiling import Cut
     from fledge.engine.progress import progress
 
     report = tile_dataset(
         data,
         out,
-        Cut(size, overlap, iof, keep_empty),
+        Cut(size, overlap, iof, keep_empty, tuple(rate or (1.0,))),
         split or (),
-        format_.value,
+        Writing(format_.value, image_format.value, workers),
         progress,
         skip_bad_labels=skip_bad_labels,
         allow_unlabelled=allow_unlabelled,
+        form=from_,
     )
     for name, tiled in report.splits.items():
         empty = f"{tiled.empty} without" + (f" ({tiled.left_out} of these left out)" if tiled.left_out else "")
@@ -77,7 +111,7 @@ def tile(
                 "edge): raise --overlap, or lower --iof"
             )
     say_lost(report.lost, report.notes)
-    print(f"written: {out}")
+    say_made(out, report.made)
 
 
 def say_lost(lost: dict[str, int], notes: tuple[str, ...]) -> None:
@@ -86,3 +120,8 @@ def say_lost(lost: dict[str, int], notes: tuple[str, ...]) -> None:
         print(f"note: {note}")
     for what, count in lost.items():
         print(f"changed: {count} × {what}")
+
+
+def say_made(out: Path, made: bool) -> None:
+    """Where the result is."""
+    print(f"written: {out}" if made else f"nothing to do: {out} was made by the same command from the same data")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from fledge.data.raster import Samples
 from fledge.data.samples import read_stored
 from fledge.data.splits import Advance
+from fledge.data.threads import WORKERS, in_order
 from fledge.errors import DataError
 
 NEAR_BITS = 4
@@ -73,24 +75,38 @@ class Twin:
     bits: int
     exact: bool
 
+    def record(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**vars(self), "path": str(self.path), "other": str(self.other)}
 
-def take_prints(images: Sequence[tuple[str, Path]], advance: Advance = lambda *_: None) -> Prints:
-    """Fingerprint (split, file) pairs, one decoded image in memory at a time; a damaged file is noted and skipped.
 
-    ``advance`` is called with the number of images done and the name of the last.
+def take_prints(
+    images: Sequence[tuple[str, Path]], advance: Advance = lambda *_: None, workers: int = WORKERS
+) -> Prints:
+    """Fingerprint (split, file) pairs; a damaged file is noted and skipped.
+
+    Args:
+        images: the pairs.
+        advance: called with the number of images done and the name of the last.
+        workers: threads, each with one decoded image in memory; the result does not depend on their number.
     """
     digests, hashes, usable, faults = [], np.zeros(len(images), np.uint64), np.zeros(len(images), np.bool_), []
-    for i, (_, path) in enumerate(images):
-        try:
-            samples = read_stored(path).samples
-            digests.append(digest(samples))
-            hashes[i], usable[i] = difference_hash(samples)
-        except DataError as error:
-            digests.append(b"")
-            faults.append(str(error))
-        advance(i + 1, path.stem)
+    prints = in_order(lambda i: _print_of(images[i][1]), len(images), workers)
+    for i, (mark, hashes[i], usable[i], fault) in enumerate(prints):
+        digests.append(mark)
+        faults += [fault] if fault else []
+        advance(i + 1, images[i][1].stem)
     names, paths = tuple(name for name, _ in images), tuple(path for _, path in images)
     return Prints(names, paths, tuple(digests), hashes, usable, tuple(faults))
+
+
+def _print_of(path: Path) -> tuple[bytes, int, bool, str]:
+    """Digest, hash, whether that means something, and what is wrong with the file, or ""."""
+    try:
+        samples = read_stored(path).samples
+        return digest(samples), *difference_hash(samples), ""
+    except DataError as error:
+        return b"", 0, False, str(error)
 
 
 def digest(samples: Samples) -> bytes:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
+from fledge.data.catalogue import CATALOGUE
+from fledge.data.datasets.draft import first_few
+from fledge.data.duplicates import Twin
 from fledge.data.health import HUGE_SHARE, TINY_PX, Health, SplitHealth
 from fledge.data.labels import by_kind
+from fledge.data.published import Beside, Comparison
 from fledge.data.splits import WHOLE
 
 IMBALANCE = 100
 FEW = 20
+_TOTALS = ("images", "objects")
 
 
 Kind = Literal["error", "warning", "note"]
@@ -32,9 +38,16 @@ class Finding(NamedTuple):
 
 def findings(health: Health) -> list[Finding]:
     """What was found, errors first."""
-    found = [*_files(health), *_twins(health), *_classes(health)]
+    found = [*_files(health), *twin_findings(health.twins)]
+    found += class_findings(health.missing, health.against, health.only_here, health.only_there, health.alike, "object")
+    found += published_findings(health.beside)
     for name, split in health.splits.items():
         found += [Finding(kind, name, text) for kind, text in _objects(split)]
+    return sort(found)
+
+
+def sort(found: Iterable[Finding]) -> list[Finding]:
+    """Errors first, notes last."""
     return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.kind))
 
 
@@ -49,9 +62,10 @@ def _files(health: Health) -> Iterator[Finding]:
         yield Finding("error", WHOLE, fault)
 
 
-def _twins(health: Health) -> Iterator[Finding]:
+def twin_findings(twins: Iterable[Twin]) -> Iterator[Finding]:
+    """Images that occur twice."""
     counts: dict[tuple[str, str, bool], int] = {}
-    for twin in health.twins:
+    for twin in twins:
         key = (twin.split, twin.other_split, twin.exact)
         counts[key] = counts.get(key, 0) + 1
     for (split, other, exact), count in counts.items():
@@ -66,15 +80,64 @@ def _twins(health: Health) -> Iterator[Finding]:
         yield Finding(kind, split, f"{_count(count, 'image')} {verb} {how} {where}")
 
 
-def _classes(health: Health) -> Iterator[Finding]:
-    for split, names in health.missing.items():
-        yield Finding("warning", split, f"no object of {', '.join(names)}")
-    if health.only_here:
-        yield Finding("warning", WHOLE, f"{health.against} lacks the classes {', '.join(health.only_here)}")
-    if health.only_there:
-        yield Finding(
-            "warning", WHOLE, f"{health.against} has classes that are not here: {', '.join(health.only_there)}"
-        )
+def class_findings(
+    missing: Mapping[str, Sequence[str]],
+    against: Path | None,
+    only_here: Sequence[str],
+    only_there: Sequence[str],
+    alike: Iterable[tuple[str, str]],
+    noun: str,
+) -> Iterator[Finding]:
+    """Classes that are missing, differ or may be one; ``noun`` is what has a class."""
+    for split, names in missing.items():
+        yield Finding("warning", split, f"no {noun} of {_some(names)}")
+    if only_here:
+        yield Finding("warning", WHOLE, f"{against} lacks the classes {_some(only_here)}")
+    if only_there:
+        yield Finding("warning", WHOLE, f"{against} has classes that are not here: {_some(only_there)}")
+    remedy = "rename on reading (--remap)" if noun == "object" else "put them into one folder"
+    for one, two in alike:
+        yield Finding("warning", WHOLE, f"{one} and {two} may be one class: {remedy}")
+
+
+def published_findings(beside: Beside) -> Iterator[Finding]:
+    """Figures beside the published ones. A dataset that only looks like a known one may be a part of it, or cut into
+    tiles: no reason to warn."""
+    if beside.known is None:
+        return
+    kind: Kind = "warning" if beside.named else "note"
+    title = beside.known.title
+    totals = [comparison for comparison in beside.comparisons if comparison.what in _TOTALS]
+    agreeing = [f"{c.split} {_figure(c)}".strip() for c in totals if c.agrees]
+    if not beside.named:
+        yield Finding("note", WHOLE, f"the classes are those of {title}")
+    if agreeing:
+        yield Finding("note", WHOLE, f"as published of {title}: {'; '.join(agreeing)}")
+    for comparison in totals:
+        if not comparison.agrees:
+            said = " or ".join(f"{figure:,}" for figure in comparison.published)
+            sure = "" if comparison.verified else " (not verified)"
+            text = f"{_figure(comparison)}, {said} published of {title}{sure}"
+            yield Finding(kind if comparison.verified else "note", comparison.split or WHOLE, text)
+    differing = [c for c in beside.comparisons if c.what not in _TOTALS and not c.agrees]
+    if differing:
+        figures = first_few([f"{c.what} {c.found:,} (published {c.published[0]:,})" for c in differing], shown=3)
+        sure = "" if all(c.verified for c in differing) else " (not verified)"
+        yield Finding(kind if not sure else "note", WHOLE, f"classes with other counts than {title}'s{sure}: {figures}")
+    for key, what in beside.known.overlaps.items():
+        yield Finding("note", WHOLE, f"{title} has images in common with {CATALOGUE[key].title}: {what}")
+    if beside.unlisted:
+        yield Finding(kind, WHOLE, f"{title} has no class {_some(beside.unlisted)}")
+    if beside.unfound:
+        yield Finding(kind, WHOLE, f"classes of {title} that are not here: {_some(beside.unfound)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return first_few(names, shown=8)
+
+
+def _figure(comparison: Comparison) -> str:
+    return f"{comparison.found:,} {comparison.what.removesuffix('s') if comparison.found == 1 else comparison.what}"
 
 
 def _objects(split: SplitHealth) -> Iterator[tuple[Kind, str]]:

@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fledge.data.catalogue import KnownDataset
+from fledge.data.class_names import alike_between, alike_within, differences
+from fledge.data.datasets import FORMATS
 from fledge.data.duplicates import Twin, find_twins, take_prints
-from fledge.data.labels import DetectionDataset, Summary, class_key, without_duplicates
-from fledge.data.measures import axis_aligned, beyond_edge, fit_iou
+from fledge.data.labels import DetectionDataset, Summary, without_duplicates
+from fledge.data.measures import Histogram, axis_aligned, beyond_edge, fit_iou, histograms
+from fledge.data.published import NOTHING, Beside, beside, known_dataset
 from fledge.data.splits import WHOLE, Progress, open_splits, silent, split_names
 from fledge.errors import DataError
 
@@ -39,6 +43,7 @@ class SplitHealth:
         sizes: square root of the area, pixels, at ``PERCENTILES`` of the objects (empty without objects).
         lengths: the long side, likewise.
         image_sizes: images by (width, height), the most frequent first.
+        histograms: of sizes, aspects, angles and objects in an image.
     """
 
     dataset: DetectionDataset
@@ -52,6 +57,7 @@ class SplitHealth:
     sizes: tuple[float, ...]
     lengths: tuple[float, ...]
     image_sizes: dict[tuple[int, int], int]
+    histograms: tuple[Histogram, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +73,8 @@ class Health:
         unreadable: images that cannot be decoded.
         against: the other dataset, if one was compared.
         only_here, only_there: class names that the other dataset lacks, or has in addition.
+        alike: pairs of class names that may be one class spelt twice, here, or here and in the other dataset.
+        beside: the figures published of the dataset that it is, or looks like.
     """
 
     root: Path
@@ -78,6 +86,8 @@ class Health:
     against: Path | None = None
     only_here: tuple[str, ...] = ()
     only_there: tuple[str, ...] = ()
+    alike: tuple[tuple[str, str], ...] = ()
+    beside: Beside = NOTHING
 
     @property
     def bad_labels(self) -> int:
@@ -95,18 +105,28 @@ class Health:
         return not (self.refused or self.unreadable or self.bad_labels or self.leaks)
 
 
-def check_dataset(root: Path, against: Path | None = None, progress: Progress = silent) -> Health:
+def check_dataset(
+    root: Path,
+    against: Path | None = None,
+    progress: Progress = silent,
+    name: str | None = None,
+    form: str | None = None,
+) -> Health:
     """Measure all splits of a dataset and look for images that occur twice.
 
     Args:
         root: a dataset in any format that can be read. Bad labels, and splits that cannot be read, are collected.
         against: another dataset to compare classes and images with.
         progress: shows how far the images are.
+        name: the catalogue's dataset that it is; by default one with the same classes.
+        form: the format to read ``root`` in, where its folders fit several; by default that of ``name`` if it fits.
 
     Raises:
         DataError: there is no dataset, or none of its splits can be read.
+        UsageError: a name that the catalogue lacks, or an unknown format.
     """
-    opened, refused = _open(root)
+    named = known_dataset(name) if name else None
+    opened, refused = _open(root, form or _form_of(root, named))
     others, _ = _open(against) if against else ([], {})
     names = [(dataset.split, path) for dataset in opened for path in dataset.paths]
     names += [(f"{against}: {dataset.split}", path) for dataset in others for path in dataset.paths]
@@ -114,7 +134,9 @@ def check_dataset(root: Path, against: Path | None = None, progress: Progress = 
         prints = take_prints(names, advance)
     own = {dataset.split for dataset in opened}
     twins = [twin for twin in find_twins(prints) if {twin.split, twin.other_split} & own]
-    here, there = ({class_key(name): name for dataset in part for name in dataset.classes} for part in (opened, others))
+    published = beside(opened, named)
+    here, there = ([name for dataset in part for name in dataset.classes] for part in (opened, others))
+    only_here, only_there = differences(here, there) if others else ((), ())
     return Health(
         root=root,
         splits={dataset.split: measure(dataset) for dataset in opened},
@@ -123,8 +145,12 @@ def check_dataset(root: Path, against: Path | None = None, progress: Progress = 
         twins=tuple(twins),
         unreadable=prints.faults,
         against=against,
-        only_here=tuple(here[key] for key in here if against and key not in there),
-        only_there=tuple(there[key] for key in there if key not in here),
+        only_here=only_here,
+        only_there=only_there,
+        alike=alike_within(here, published.classes)
+        + alike_between(only_here, only_there)
+        + alike_between(published.unlisted, published.unfound),
+        beside=published,
     )
 
 
@@ -146,6 +172,7 @@ def measure(dataset: DetectionDataset) -> SplitHealth:
         sizes=_percentiles(np.sqrt(width * height)),
         lengths=_percentiles(width),
         image_sizes=dict(image_sizes.most_common()),
+        histograms=histograms(dataset),
     )
 
 
@@ -153,17 +180,23 @@ def _percentiles(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(np.percentile(values, PERCENTILES).tolist()) if len(values) else ()
 
 
-def _open(root: Path) -> tuple[list[DetectionDataset], dict[str, str]]:
+def _form_of(root: Path, known: KnownDataset | None) -> str | None:
+    """The format of a known dataset if the folders fit it, such as DIOR with both its sets of labels."""
+    fits = known is not None and known.format in FORMATS and bool(FORMATS[known.format].splits(root))
+    return known.format if known is not None and fits else None
+
+
+def _open(root: Path, form: str | None = None) -> tuple[list[DetectionDataset], dict[str, str]]:
     """The splits that can be read, and why training would refuse them, bad labels aside."""
     opened: list[DetectionDataset] = []
     refused = {}
-    for name in split_names(root):
+    for name in split_names(root, form=form):
         try:
-            opened += open_splits(root, [name], skip_bad_labels=True)
+            opened += open_splits(root, [name], skip_bad_labels=True, form=form)
         except DataError as error:
             refused[name or WHOLE] = str(error)
             try:
-                opened += open_splits(root, [name], skip_bad_labels=True, allow_unlabelled=True)
+                opened += open_splits(root, [name], skip_bad_labels=True, allow_unlabelled=True, form=form)
             except DataError as still:
                 refused[name or WHOLE] += f"\n{still}" * (str(still) != str(error))
     if not opened:
@@ -190,10 +223,12 @@ def health_record(health: Health) -> dict[str, Any]:
         "refused splits": health.refused,
         "missing classes": health.missing,
         "unreadable images": list(health.unreadable),
-        "twins": [{**vars(twin), "path": str(twin.path), "other": str(twin.other)} for twin in health.twins],
+        "twins": [twin.record() for twin in health.twins],
         "against": str(health.against) if health.against else None,
         "classes only here": list(health.only_here),
         "classes only there": list(health.only_there),
+        "classes spelt alike": [list(pair) for pair in health.alike],
+        **health.beside.record(),
     }
 
 
@@ -212,6 +247,9 @@ def _split_record(split: SplitHealth) -> dict[str, Any]:
         "size px": [round(value, 2) for value in split.sizes],
         "long side px": [round(value, 2) for value in split.lengths],
         "image sizes": {f"{width}x{height}": count for (width, height), count in split.image_sizes.items()},
+        "histograms": {
+            h.name: {"unit": h.unit, "counts": dict(zip(h.bins, h.counts, strict=True))} for h in split.histograms
+        },
         "notes": list(dataset.notes),
         "bad labels": [problem._asdict() for problem in dataset.skipped],
     }

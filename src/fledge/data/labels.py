@@ -23,8 +23,10 @@ from fledge.errors import DataError
 from fledge.geometry.boxes import boxes_from_quads, canonicalize
 from fledge.types import Targets
 
-# Names become file names (Task1_<class>.txt) and table cells: no separators of paths, no control characters.
-CLASS_NAME = re.compile(r"\w[\w\-.+&() ]{0,63}")
+# Names become table cells, and file names by ``class_file_name``: no control characters, no path that climbs. A slash
+# inside is a name of SAR-AIRcraft's, A320/321.
+CLASS_NAME = re.compile(r"(?=.{1,64}\Z)\w[\w\-.+&() ]*(/\w[\w\-.+&() ]*)*")
+NAME_RULE = "use up to 64 letters, digits, spaces and -_.+&(), with / only inside"
 # Labels beyond a million pixels are damage, and would lose all precision in float32.
 FARTHEST = 1e6
 # Below a hundredth of a pixel a side is rounding, not an object.
@@ -176,10 +178,10 @@ class LabelProblem(NamedTuple):
     kind: str = "file"
 
 
-def refuse(problems: Sequence[LabelProblem], dataset: str, hint: str = "") -> None:
+def refuse(problems: Sequence[LabelProblem], dataset: str, hint: str = "", content: str = "labels") -> None:
     """Stop when there is a problem: the total by kind, then the first 20 as ``where: what: what to do``, then the hint.
 
-    The objects of one unknown class share a line.
+    The objects of one unknown class share a line. ``content`` says what ``dataset`` holds.
 
     Raises:
         DataError: ``problems`` is not empty.
@@ -198,7 +200,7 @@ def refuse(problems: Sequence[LabelProblem], dataset: str, hint: str = "") -> No
         shown.append(hint)
     noun = "problem" if len(problems) == 1 else "problems"
     kinds = f" ({by_kind(problems)})" if len({problem.kind for problem in problems}) > 1 else ""
-    head = f"{len(problems)} {noun} in the labels{kinds}: {dataset}: correct or remove them:"
+    head = f"{len(problems)} {noun} in the {content}{kinds}: {dataset}: correct or remove them:"
     raise DataError("\n".join([head, *shown]))
 
 
@@ -244,8 +246,13 @@ def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def class_key(name: str) -> str:
-    """A name without case, spaces, hyphens and underscores: tools disagree on these (``storage tank``)."""
-    return re.sub(r"[\s_\-]", "", name).lower()
+    """A name without case, spaces, slashes, hyphens and underscores: tools disagree on these (``storage tank``)."""
+    return re.sub(r"[\s_\-/]", "", name).lower()
+
+
+def class_file_name(name: str) -> str:
+    """A class name as part of a file name: no separator of paths, and still the same class by ``class_key``."""
+    return name.replace("/", "_")
 
 
 def class_index(classes: Sequence[str], where: str = "class list") -> dict[str, int]:
@@ -258,7 +265,7 @@ def class_index(classes: Sequence[str], where: str = "class list") -> dict[str, 
         raise DataError(f"no classes: {where}: name at least one class, or label at least one object")
     for name in classes:
         if not CLASS_NAME.fullmatch(name):
-            raise DataError(f"not a class name: {where}: {name!r}: use up to 64 letters, digits, spaces and -_.+&()")
+            raise DataError(f"not a class name: {where}: {name!r}: {NAME_RULE}")
     index = {class_key(name): label for label, name in enumerate(classes)}
     if len(index) < len(classes):
         raise DataError(f"a class is named twice: {where}: {', '.join(classes)}: keep one spelling of each")

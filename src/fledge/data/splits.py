@@ -24,14 +24,14 @@ def silent(*_: object) -> AbstractContextManager[Advance]:
     return nullcontext(lambda *_: None)
 
 
-def split_names(root: Path, wanted: Sequence[str] = ()) -> tuple[str, ...]:
-    """The splits of a dataset, or those of them that are wanted.
+def split_names(root: Path, wanted: Sequence[str] = (), form: str | None = None) -> tuple[str, ...]:
+    """The splits of a dataset, in the format ``form`` if given, or those of them that are wanted.
 
     Raises:
         DataError: no dataset.
         UsageError: a wanted split that is not there.
     """
-    found = FORMATS[detect_format(root)].splits(root)
+    found = FORMATS[detect_format(root, form)].splits(root)
     for name in wanted:
         if name not in found:
             raise UsageError(f"no split {name!r}: {root}: choose from {', '.join(map(repr, found))}")
@@ -50,5 +50,5 @@ def open_splits(root: Path, wanted: Sequence[str] = (), **reading: Any) -> list[
         DataError: what the reader refuses.
         UsageError: a wanted split that is not there.
     """
-    opened = [open_dataset(root, name, **reading) for name in split_names(root, wanted)]
+    opened = [open_dataset(root, name, **reading) for name in split_names(root, wanted, reading.get("form"))]
     return [dataset if dataset.split else replace(dataset, split=WHOLE) for dataset in opened]

@@ -16,12 +16,18 @@ from fledge.files import write_json
 _PLAN = "plan.json"
 
 
+def is_made(out: Path, plan: dict[str, Any]) -> bool:
+    """Whether a folder is complete and was made by the same plan."""
+    return bool(_held(out) == _as_json(plan))
+
+
 @contextmanager
 def staged(out: Path, plan: dict[str, Any]) -> Iterator[Path]:
     """A folder to fill, which becomes ``out`` when the ``with`` block ends without an error.
 
     After an interruption the same plan gets the same folder again, with what it held: write each file under another
-    name and rename it (``fledge.files``), and skip those that are there.
+    name and rename it (``fledge.files``), and skip those that are there. The plan stays in the finished folder, as
+    ``plan.json``.
 
     Args:
         out: the folder to make. An empty one may be there.
@@ -34,12 +40,11 @@ def staged(out: Path, plan: dict[str, Any]) -> Iterator[Path]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"output exists: {out}: name another folder, or remove this one")
     part = out.with_name(f"{out.name}.part")
-    _claim(part, json.loads(json.dumps(plan)))
+    _claim(part, _as_json(plan))
     yield part
     try:
         for leftover in part.rglob("*.part"):
             leftover.unlink()
-        (part / _PLAN).unlink()
         if hasattr(os, "sync"):
             os.sync()  # once, as waiting for the disk after each of many small files takes most of the time
         if out.exists():
@@ -52,15 +57,24 @@ def staged(out: Path, plan: dict[str, Any]) -> Iterator[Path]:
 def _claim(part: Path, plan: Any) -> None:
     """Make the folder, or take up that of an interrupted run of the same plan."""
     if part.exists():
-        held = None
-        with suppress(OSError, ValueError):
-            held = json.loads((part / _PLAN).read_text(encoding="utf-8"))
-        if held != plan:
+        if _held(part) != plan:
             raise UsageError(
                 f"unfinished work of another command or other data: {part}: repeat that command, or remove the folder"
             )
         return
     write_json(part / _PLAN, plan)
+
+
+def _held(folder: Path) -> Any:
+    """The plan in a folder; None if there is none."""
+    with suppress(OSError, ValueError, RecursionError):
+        return json.loads((folder / _PLAN).read_text(encoding="utf-8"))
+    return None
+
+
+def _as_json(plan: dict[str, Any]) -> Any:
+    """The plan as it reads after it was written."""
+    return json.loads(json.dumps(plan))
 
 
 def place(path: Path, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,11 +14,13 @@ import numpy as np
 
 from fledge.data.datasets.dota import IGNORED_AS_2
 from fledge.data.labels import DetectionDataset
-from fledge.data.samples import Stored, encode_stored, read_stored
-from fledge.data.splits import Advance, Progress, open_splits, silent
-from fledge.data.staging import place, placed, staged
+from fledge.data.samples import ImageForm
+from fledge.data.splits import Progress, open_splits, silent
+from fledge.data.staging import is_made, staged
+from fledge.data.threads import in_order
+from fledge.data.tile_images import Cutter
 from fledge.data.tiling import Cut, TiledSplit, check_cut, tile_split
-from fledge.data.writers import WRITERS
+from fledge.data.writers import WRITERS, check_names
 from fledge.errors import DataError, UsageError
 from fledge.files import write_json
 
@@ -29,11 +32,30 @@ class TileReport(NamedTuple):
         splits: the tiles of each split.
         lost: what the format of the labels could not hold, as counts by description.
         notes: of the readers.
+        made: False if the folder was complete before.
     """
 
     splits: dict[str, TiledSplit]
     lost: dict[str, int]
     notes: tuple[str, ...]
+    made: bool
+
+
+class Writing(NamedTuple):
+    """How tiles are written.
+
+    Attributes:
+        form: the format of the labels, a key of ``WRITERS``.
+        images: the format of the images, as in ``encode_stored``.
+        workers: threads that each hold one image in memory; the result does not depend on their number.
+    """
+
+    form: str = "dota"
+    images: ImageForm = "auto"
+    workers: int = 1
+
+
+AS_STORED = Writing()
 
 
 def tile_dataset(
@@ -41,37 +63,45 @@ def tile_dataset(
     out: Path,
     cut: Cut,
     splits: Sequence[str] = (),
-    form: str = "dota",
+    writing: Writing = AS_STORED,
     progress: Progress = silent,
     **reading: Any,
 ) -> TileReport:
-    """Cut the images of a dataset into overlapping windows, one image in memory at a time.
+    """Cut the images of a dataset into overlapping windows, one image in memory for each worker.
 
-    ``out`` appears when it is complete; until then the work lies in ``out.part`` and goes on there when repeated.
-    ``out/SPLIT/tiles.json`` has the settings, and the windows of each image.
+    ``out`` appears when it is complete; until then the work lies in ``out.part`` and goes on there when repeated. Where
+    ``out`` is complete already, from the same data and settings, nothing is done. ``out/SPLIT/tiles.json`` has the
+    settings, the windows of each image, and the SHA-256 of image files and tiles.
 
     Args:
         root: a dataset in any format that can be read.
         out: the folder to make.
-        cut: size, overlap and which objects count.
+        cut: size, overlap, scales and which objects count.
         splits: those to cut; by default all.
-        form: the format of the labels, a key of ``WRITERS``.
+        writing: formats and number of workers.
         progress: shows how far it is.
         reading: further options of ``open_dataset``.
 
     Raises:
         UsageError: settings that cannot be, or an ``out`` that holds something else.
-        DataError: the dataset cannot be read, or no tile would be left of a split.
+        DataError: the dataset cannot be read, the image format cannot hold its pixels, or no tile would be left of a
+            split.
         ResourceError: the disk is full.
     """
     check_cut(cut)
-    if form not in WRITERS:
-        raise UsageError(f"unknown format {form!r}: tiles: choose from {', '.join(WRITERS)}")
+    if writing.form not in WRITERS:
+        raise UsageError(f"unknown format {writing.form!r}: tiles: choose from {', '.join(WRITERS)}")
+    if writing.workers < 1:
+        raise UsageError(f"workers is {writing.workers}: tiles: give at least 1")
     datasets = open_splits(root, splits, **reading)
+    if WRITERS[writing.form].world and writing.images != "tiff":
+        raise UsageError(f"images are {writing.images}: {writing.form} labels lie in the world: choose tiff")
+    WRITERS[writing.form].check(datasets)
     plan = {
         "made by": "fledge tile",
         "source": str(root.resolve()),
-        "format": form,
+        "format": writing.form,
+        "images": writing.images,
         "cut": cut._asdict(),
         "splits": {dataset.split: fingerprint(dataset) for dataset in datasets},
     }
@@ -81,78 +111,50 @@ def tile_dataset(
             raise DataError(
                 f"no tiles: {root}: no object of split {name!r} counts in any: keep empty tiles, or lower iof"
             )
-    lost = Counter(WRITERS[form].lost_names([tiles.index for tiles in tiled.values()]))
-    with staged(out, plan) as part:
-        for dataset in datasets:
-            lost.update(_write_split(dataset, tiled[dataset.split], cut, part, form, progress))
+    check_names(writing.form, [tiles.index for tiles in tiled.values()])
+    lost = Counter(WRITERS[writing.form].lost_names([tiles.index for tiles in tiled.values()]))
+    there = is_made(out, plan)
+    if not there:
+        with staged(out, plan) as part:
+            for dataset in datasets:
+                _write_split(dataset, tiled[dataset.split], cut, part, writing, progress)
+    for name in tiled:
+        lost.update(json.loads((out / name / "tiles.json").read_text(encoding="utf-8"))["lost"])
     notes = tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes))
-    return TileReport(tiled, dict(+lost), notes)
+    return TileReport(tiled, dict(+lost), notes, not there)
 
 
 def fingerprint(dataset: DetectionDataset) -> str:
-    """What determines the tiles of a split, in 32 characters: its images' names and sizes, and its objects."""
+    """What determines the tiles of a split, in 32 characters: its images' names, sizes and times of change, and its
+    objects."""
     state = hashlib.blake2b("\n".join(map(str, dataset.paths)).encode("utf-8", "surrogateescape"), digest_size=16)
-    for part in (dataset.sizes, dataset.quads, dataset.labels, dataset.difficult, dataset.ignore, dataset.offsets):
+    objects = (dataset.quads, dataset.labels, dataset.difficult, dataset.ignore, dataset.offsets)
+    for part in (dataset.sizes, dataset.stamps, *objects):
         state.update(np.ascontiguousarray(part).data)
     return state.hexdigest()
 
 
 def _write_split(
-    dataset: DetectionDataset, tiled: TiledSplit, cut: Cut, root: Path, form: str, progress: Progress
-) -> dict[str, int]:
-    """Images, labels, and last the manifest; returns what the labels could not hold."""
-    images = root / WRITERS[form].image_folder(dataset.split)
+    dataset: DetectionDataset, tiled: TiledSplit, cut: Cut, root: Path, writing: Writing, progress: Progress
+) -> None:
+    """Images, labels, and last the manifest."""
+    writer = WRITERS[writing.form]
+    images = root / writer.image_folder(dataset.split)
     with progress(f"tile {dataset.split}", len(dataset)) as advance:
-        files = _cut_images(dataset, tiled, images, advance)
-    lost = WRITERS[form].write(root, replace(tiled.index, root=root, paths=tuple(images / file for file in files)))
-    write_json(root / dataset.split / "tiles.json", _manifest(dataset, tiled, cut, form, files))
-    return lost
-
-
-def _manifest(
-    dataset: DetectionDataset, tiled: TiledSplit, cut: Cut, form: str, files: Sequence[str]
-) -> dict[str, Any]:
-    """How the tiles of one split were made, as JSON."""
-    windows: dict[str, dict[str, list[int]]] = {path.name: {} for path in dataset.paths}
-    for image, origin, file in zip(tiled.source.tolist(), tiled.origin.tolist(), files, strict=True):
-        windows[dataset.paths[image].name][file] = origin
-    return {
+        cutter = Cutter(dataset, tiled, images, writing.images)
+        cuts = []
+        for image, done in enumerate(in_order(cutter.cut, len(dataset), writing.workers)):
+            cuts.append(done)
+            advance(image + 1, dataset.ids[image])
+    files = [tile.file for done in cuts for tile in done.tiles]
+    lost = writer.write(root, replace(tiled.index, root=root, paths=tuple(images / file for file in files)))
+    manifest = {
         "made by": "fledge tile",
         **cut._asdict(),
-        **(IGNORED_AS_2 if form == "dota" else {}),
+        **(IGNORED_AS_2 if writing.form == "dota" else {}),
         "classes": dataset.classes,
         "source": str(dataset.root.resolve() / dataset.split),
-        "images": windows,
+        "lost": {what: count for what, count in lost.items() if count},
+        "images": {name: done.record() for name, done in zip(dataset.ids, cuts, strict=True)},
     }
-
-
-def _cut_images(dataset: DetectionDataset, tiled: TiledSplit, folder: Path, advance: Advance) -> list[str]:
-    """Write the tiles that are not there yet; returns the file name of each tile."""
-    there = {path.stem: path.name for path in folder.iterdir() if placed(path)} if folder.is_dir() else {}
-    files = []
-    bounds = np.searchsorted(tiled.source, np.arange(len(dataset) + 1)).tolist()
-    for image in range(len(dataset)):
-        tiles = range(bounds[image], bounds[image + 1])
-        missing = [tile for tile in tiles if tiled.index.ids[tile] not in there]
-        if missing:
-            stored = _read(dataset, image)
-            for tile in missing:
-                (x, y), (height, width) = tiled.origin[tile].tolist(), tiled.index.sizes[tile].tolist()
-                data, suffix = encode_stored(stored._replace(samples=stored.samples[y : y + height, x : x + width]))
-                name = tiled.index.ids[tile]
-                there[name] = f"{name}{suffix}"
-                place(folder / there[name], data)
-        files += [there[tiled.index.ids[tile]] for tile in tiles]
-        advance(image + 1, dataset.ids[image])
-    return files
-
-
-def _read(dataset: DetectionDataset, image: int) -> Stored:
-    stored = read_stored(dataset.paths[image])
-    height, width = dataset.sizes[image].tolist()
-    if stored.samples.shape[:2] != (height, width):
-        raise DataError(
-            f"image changed: {dataset.paths[image]}: it was {width}x{height} pixels when its labels were read: do not "
-            "change a dataset while it is in use"
-        )
-    return stored
+    write_json(root / dataset.split / "tiles.json", manifest)

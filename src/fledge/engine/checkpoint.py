@@ -70,6 +70,18 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def checkpoint_at(path: Path) -> Path | None:
+    """The checkpoint that a path names: itself, or the newest of a run folder or of a folder of checkpoints."""
+    return path if (path / NAME).is_file() else newest_checkpoint(path / "checkpoints") or newest_checkpoint(path)
+
+
+def drop_later(folder: Path, step: int) -> None:
+    """Remove the checkpoints after a step, of a run that goes on from there."""
+    for path in _finished(folder):
+        if int(path.name[5:13]) > step:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def load_checkpoint(path: Path, *stems: str) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """The manifest, and the named groups of tensors (all of them if none is named), verified against their hashes.
 

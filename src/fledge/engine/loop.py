@@ -22,6 +22,7 @@ from fledge.engine.checkpoint import newest_checkpoint
 from fledge.engine.metric_log import MetricLog
 from fledge.engine.optim import Schedule
 from fledge.engine.progress import progress, say
+from fledge.engine.selection import Judge, forget_later, judged
 from fledge.engine.state import TrainState
 from fledge.engine.train_step import TrainStep
 from fledge.errors import FledgeError, NumericError, ResourceError, UsageError
@@ -58,6 +59,8 @@ class Run:
         ema_decay: of the averaged weights that are evaluated; 0 keeps none.
         skip_bad_steps: how many steps with a number that is not finite are left out before the run stops.
         balance_every: steps between measurements of the distillation terms' gradients; 0: none.
+        eval_every: steps between evaluations (one is always made at the end), if the loop is given a judge.
+        keep_best: the figure by which the best checkpoint is kept beside the last, or "".
     """
 
     folder: Path
@@ -71,9 +74,18 @@ class Run:
     ema_decay: float = 0.0
     skip_bad_steps: int = 0
     balance_every: int = 0
+    eval_every: int = 1
+    keep_best: str = ""
 
 
-def train(step: TrainStep, optimizer: optim.Optimizer, batches: Batches, run: Run, device: torch.device) -> Path:
+def train(
+    step: TrainStep,
+    optimizer: optim.Optimizer,
+    batches: Batches,
+    run: Run,
+    device: torch.device,
+    judge: Judge | None = None,
+) -> Path:
     """Train until ``run.schedule.total`` steps are done, resuming from the newest checkpoint in ``run.folder``.
 
     Args:
@@ -83,6 +95,7 @@ def train(step: TrainStep, optimizer: optim.Optimizer, batches: Batches, run: Ru
             computes, a pure function of the step.
         run: settings.
         device: where to compute.
+        judge: evaluates the weights every ``run.eval_every`` steps, or None.
 
     Returns:
         The final checkpoint.
@@ -97,6 +110,7 @@ def train(step: TrainStep, optimizer: optim.Optimizer, batches: Batches, run: Ru
     saved = state.resume(folder)
     if saved is not None and state.done >= total:
         return saved
+    forget_later(run.folder, state.done)
     parallel, feed = wrap(step), iter(batches(state.done, total))
     log = MetricLog(run.folder, state.done) if rank() == 0 else nullcontext()
     with log as lines, progress(run.title, total) as advance, _stop_requests() as requested:
@@ -134,7 +148,10 @@ def train(step: TrainStep, optimizer: optim.Optimizer, batches: Batches, run: Ru
             if balance and lines is not None:
                 lines.write(state.done, {f"ratio/{name}": value for name, value in balance.items()})
             advance(state.done, note)
-            if state.done % run.save_every == 0 or state.done == total or stop:
+            best = False
+            if judge is not None and (state.done % run.eval_every == 0 or state.done == total):
+                best = _judge(state, run, judge, lines, lambda text: advance(state.done, text))
+            if state.done % run.save_every == 0 or state.done == total or stop or best:
                 saved = _save(state, folder, run.meta)
             if stop and state.done < total:
                 number = requested() or signal.SIGTERM
@@ -182,6 +199,15 @@ def _counted(student: nn.Module, parts: Sequence[Batch]) -> Iterator[None]:
         return
     with whole_step(sum(student.positives(batch) for batch in parts), len(parts)):  # type: ignore[operator]
         yield
+
+
+def _judge(state: TrainState, run: Run, judge: Judge, lines: MetricLog | None, show: Callable[[str], None]) -> bool:
+    """Evaluate the weights and log the figures; whether they are the best so far."""
+    figures, best = judged(state, judge, run.folder, run.keep_best, run.meta, show)
+    if lines is not None:
+        lines.write(state.done, {f"eval/{name}": value for name, value in figures.items()})
+    show(", ".join(f"{name} {100 * value:.1f}" for name, value in figures.items()))
+    return best
 
 
 def _save(state: TrainState, folder: Path, meta: Mapping[str, Any]) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fledge.engine.checkpoint import newest_checkpoint, read_manifest
 from fledge.engine.lock import release, take
+from fledge.engine.selection import BEST
 from fledge.errors import DataError, ResourceError, UsageError
 from fledge.files import remove_orphans, replacing
 
@@ -93,6 +94,7 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         remove_orphans(folder)
         remove_orphans(folder / "checkpoints")
+        remove_orphans(folder / BEST)
         yield
     finally:
         held = release(folder / LOCK, own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ class TrainState:
         self.done = 0
         self.skipped = 0
         self.overflows = 0
+        self.best = -math.inf  # the largest figure that the run was judged by
 
     def resume(self, folder: Path) -> Path | None:
         """Go on from the newest checkpoint in ``folder``, which is returned, if there is one.
@@ -110,7 +112,9 @@ class TrainState:
             groups["distiller"] = self.step.distiller.state_dict()
         if self.ema is not None:
             groups["ema"] = self.ema.state_dict()
-        counters = {"skipped": self.skipped, "overflows": self.overflows}
+        counters: dict[str, float] = {"skipped": self.skipped, "overflows": self.overflows}
+        if math.isfinite(self.best):
+            counters["best"] = self.best
         numbers = {**counters, **{f"scaler/{k}": v for k, v in self.scaler.state_dict().items()}}
         groups["loop"] = {
             **{name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()},
@@ -122,6 +126,7 @@ class TrainState:
         if not saved:  # a checkpoint from before fledge kept these
             return
         self.skipped, self.overflows = int(saved["skipped"]), int(saved["overflows"])
+        self.best = float(saved.get("best", -math.inf))
         scale = {k.removeprefix("scaler/"): float(v) for k, v in saved.items() if k.startswith("scaler/")}
         if scale and self.scaler.is_enabled():
             whole = ("growth_interval", "_growth_tracker")

@@ -54,10 +54,10 @@ def _areas(shapes: Objects | Found, protocol: Protocol) -> Floats:
 
 
 def _aspects(shapes: Objects | Found, protocol: Protocol) -> Floats:
-    """Long over short side (N,); infinite where the short one is zero."""
+    """Long over short side (N,); the largest number there is where the short one is zero."""
     sides = _sides(shapes) + protocol.pixel if protocol.iou == "horizontal" else shapes.boxes[:, 2:4]
     short = sides.min(axis=1, initial=math.inf)
-    ratio = np.full(len(sides), math.inf)
+    ratio = np.full(len(sides), np.finfo(np.float64).max)
     np.divide(sides.max(axis=1, initial=0), short, out=ratio, where=short > 0)
     return ratio
 

@@ -17,8 +17,8 @@ def labels_sha256(case: Case) -> str:
     """
     objects = case.objects
     classes = sorted(case.classes)
-    ranks = np.array([classes.index(name) for name in case.classes], dtype=np.int64)
-    names = np.where(objects.ignore, -1, ranks[objects.label] if len(ranks) else objects.label)
+    ranks = np.array([*(classes.index(name) for name in case.classes), -1])
+    names = ranks[np.where(objects.ignore, -1, objects.label)]
     images = sorted(range(len(case.images)), key=lambda i: case.images[i])
     place = np.empty(len(images), dtype=np.int64)
     place[images] = np.arange(len(images))

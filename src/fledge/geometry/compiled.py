@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from numba import njit
 
@@ -11,13 +11,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """The function, compiled at its first call; dividing by zero gives an infinity or NaN as in NumPy.
+    """The function, compiled at its first call, without the interpreter's lock; 1 / 0 is infinite as in NumPy.
 
     The compiled form lies in ``__pycache__`` or the user's cache folder, and is made anew when the function's own file
     changes, not when that of a function it calls does: then remove it.
     """
     try:
-        fast: F = njit(cache=True, error_model="numpy")(function)
+        return cast(F, njit(cache=True, nogil=True, error_model="numpy")(function))
     except RuntimeError:  # neither folder can be written
-        fast = njit(error_model="numpy")(function)
-    return fast
+        return cast(F, njit(nogil=True, error_model="numpy")(function))

@@ -10,29 +10,19 @@ what follows T1 (N, 9) and T2 (M, 9) are such tables, float64 and C-contiguous.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from fledge.geometry.compiled import compiled
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 _MARGIN = 1 + 1e-9  # of upper bounds, against rounding
 
 
-def _compiled(function: Function) -> Function:
-    """Compile without the interpreter lock; kept on disk where some folder for it can be written."""
-    try:
-        return cast(Function, njit(function, nogil=True, cache=True))
-    except RuntimeError:  # numba found no folder for its cache
-        return cast(Function, njit(function, nogil=True))
-
-
-@_compiled
+@compiled
 def table(boxes: Floats, cos: Floats, sin: Floats) -> Floats:
     """The table (N, 9) of boxes (N, 5), given cosine and sine (N,) of their angles."""
     T = np.empty((len(boxes), 9))
@@ -47,7 +37,7 @@ def table(boxes: Floats, cos: Floats, sin: Floats) -> Floats:
     return T
 
 
-@_compiled
+@compiled
 def _edge(x0: float, y0: float, x1: float, y1: float, W: float, H: float) -> float:
     """Integral of clamp(y, -H, H) dx along a segment, with x clamped to [-W, W]."""
     xa = min(max(x0, -W), W)
@@ -71,7 +61,7 @@ def _edge(x0: float, y0: float, x1: float, y1: float, W: float, H: float) -> flo
     return (xb - xa) * height
 
 
-@_compiled
+@compiled
 def _intersection(T1: Floats, a: int, T2: Floats, b: int) -> float:
     """Area of the intersection of two boxes, up to rounding of either sign."""
     W, H, cos, sin = T2[b, 2], T2[b, 3], T2[b, 4], T2[b, 5]
@@ -92,7 +82,7 @@ def _intersection(T1: Floats, a: int, T2: Floats, b: int) -> float:
     )
 
 
-@_compiled
+@compiled
 def _ratio(T1: Floats, a: int, T2: Floats, b: int, iof: bool) -> float:
     """IoU in [0, 1], or the intersection over the first area; 0 / 0 is 0, NaN propagates."""
     area1, area2 = T1[a, 6], T2[b, 6]
@@ -106,7 +96,7 @@ def _ratio(T1: Floats, a: int, T2: Floats, b: int, iof: bool) -> float:
     return min(max(ratio, 0.0), 1.0)
 
 
-@_compiled
+@compiled
 def _can_exceed(T1: Floats, a: int, T2: Floats, b: int, least: float, iof: bool) -> bool:
     """Whether the overlap of two boxes can exceed ``least``: the intersection lies in both boxes and both hulls.
 
@@ -120,7 +110,7 @@ def _can_exceed(T1: Floats, a: int, T2: Floats, b: int, least: float, iof: bool)
     return possible
 
 
-@_compiled
+@compiled
 def aligned(T1: Floats, T2: Floats, iof: bool) -> Floats:
     """Overlaps (N,) of row with row."""
     values = np.empty(len(T1))
@@ -129,7 +119,7 @@ def aligned(T1: Floats, T2: Floats, iof: bool) -> Floats:
     return values
 
 
-@_compiled
+@compiled
 def _ordered(j: Ints, v: Floats, start: int, end: int) -> None:
     """Sort the entries start…end of j, and v with them."""
     if end - start > 64:
@@ -146,7 +136,7 @@ def _ordered(j: Ints, v: Floats, start: int, end: int) -> None:
         j[m + 1], v[m + 1] = key, value
 
 
-@_compiled
+@compiled
 def pairs(
     T1: Floats,
     T2: Floats,
@@ -203,7 +193,7 @@ def pairs(
     return len(T1), count
 
 
-@_compiled
+@compiled
 def _clip(p: float, d: float, R: float, t0: float, t1: float) -> tuple[float, float]:
     """The part of [t0, t1] in which |p + t d| <= R."""
     if d == 0:
@@ -212,7 +202,7 @@ def _clip(p: float, d: float, R: float, t0: float, t1: float) -> tuple[float, fl
     return max(t0, min(enter, leave)), min(t1, max(enter, leave))
 
 
-@_compiled
+@compiled
 def _side(x: float, y: float, dx: float, dy: float, length: float, W: float, H: float) -> tuple[float, float]:
     """Length of a side inside |x| <= W, |y| <= H, and that times the distance of its middle from the side's own."""
     t0, t1 = _clip(x, dx, W, 0.0, 1.0)
@@ -221,7 +211,7 @@ def _side(x: float, y: float, dx: float, dy: float, length: float, W: float, H: 
     return inside, inside * ((t0 + t1 - 1) / 2 * length)
 
 
-@_compiled
+@compiled
 def _inner_sides(T1: Floats, a: int, T2: Floats, b: int) -> tuple[float, float, float, float, float]:
     """Lengths inside box b of the sides of box a that face -v, +u, +v and -u, and the derivative by its angle."""
     W, H, cos, sin = T2[b, 2], T2[b, 3], T2[b, 4], T2[b, 5]
@@ -239,7 +229,7 @@ def _inner_sides(T1: Floats, a: int, T2: Floats, b: int) -> tuple[float, float, 
     return top, right, bottom, left, -(m0 + m1 + (m2 + m3))
 
 
-@_compiled
+@compiled
 def backward(G: Floats, T1: Floats, T2: Floats, i: Ints, j: Ints, iof: bool, grad1: Floats, grad2: Floats) -> None:
     """Add to grad1 (N, 5) and grad2 (M, 5) what the gradients G (P,) of the overlaps of the pairs i, j give the boxes.
 
@@ -277,18 +267,18 @@ _LEVELS = 64  # sizes of boxes, each twice the one before
 _FAR = 2.0**50  # cells beyond it are no longer told apart
 
 
-@_compiled
+@compiled
 def _hash(level: int, x: int, y: int, label: int, mask: int) -> int:
     return (x * 73856093 ^ y * 19349663 ^ level * 83492791 ^ label * 6542989) & mask
 
 
-@_compiled
+@compiled
 def _suppresses(T: Floats, kept: int, k: int, labels: Ints, threshold: float) -> bool:
     possible = _can_exceed(T, kept, T, k, threshold, False) & (labels[kept] == labels[k])
     return possible and _ratio(T, kept, T, k, False) > threshold
 
 
-@_compiled
+@compiled
 def greedy_nms(T: Floats, labels: Ints, threshold: float) -> NDArray[np.bool_]:
     """Mask (N,) of the boxes that greedy suppression keeps, of a table whose best box comes first.
 

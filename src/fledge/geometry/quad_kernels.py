@@ -6,6 +6,8 @@ pairs, each of which needs little arithmetic. Importing this module imports numb
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,16 +30,23 @@ def outlines(quads: Floats) -> Outlines:
     crosses = np.empty(n, np.bool_)
     for i in range(n):
         crosses[i] = _crosses_itself(quads[i])
-    origins, hulls = np.empty((n, 2)), np.empty((n, 4))
+    origins, hulls = quads[:, 0].copy(), np.empty((n, 4))
     edges, areas = np.zeros((n, 6 if crosses.any() else 4, 5)), np.empty(n)
     for i in range(n):
-        quad = quads[i]
-        origins[i] = quad[0]
-        hulls[i, 0], hulls[i, 1] = quad[:, 0].min(), quad[:, 1].min()
-        hulls[i, 2], hulls[i, 3] = quad[:, 0].max(), quad[:, 1].max()
+        quad, hull = quads[i], hulls[i]
+        total = 0.0
+        hull[0] = hull[1] = math.inf
+        hull[2] = hull[3] = -math.inf
+        for k in range(4):
+            x, y = quad[k, 0], quad[k, 1]
+            hull[0], hull[1] = min(hull[0], x), min(hull[1], y)
+            hull[2], hull[3] = max(hull[2], x), max(hull[3], y)
+            total += x + y
         area = _lobes(quad, edges[i]) if crosses[i] else _loop(quad, edges[i])
-        extent = max(hulls[i, 2] - hulls[i, 0], hulls[i, 3] - hulls[i, 1])
-        areas[i] = 0.0 if area <= _FLAT * extent * extent else area + 0.0 * quad.sum()
+        extent = max(hull[2] - hull[0], hull[3] - hull[1])
+        areas[i] = 0.0 if area <= _FLAT * extent * extent else area
+        if not math.isfinite(total):
+            areas[i], hull[:] = math.nan, math.nan
     return origins, edges, areas, hulls
 
 
@@ -45,7 +54,10 @@ def outlines(quads: Floats) -> Outlines:
 def overlap(first: Outlines, second: Outlines, i: int, j: int, over_first: bool) -> float:
     """Intersection of quad i of one set with quad j of another over their union, or over the first area."""
     area1, area2 = first[2][i], second[2][j]
-    area = _intersection(first[1][i], second[1][j], second[0][j] - first[0][i])
+    if math.isnan(area1) or math.isnan(area2):
+        return math.nan
+    dx, dy = second[0][j, 0] - first[0][i, 0], second[0][j, 1] - first[0][i, 1]
+    area = _intersection(first[1][i], second[1][j], dx, dy)
     inter = min(max(area, 0.0), min(area1, area2))
     whole = area1 if over_first else area1 + area2 - inter
     return float(inter / whole if whole != 0 else inter)
@@ -61,11 +73,11 @@ def overlaps(first: Outlines, second: Outlines, i: NDArray[np.int64], j: NDArray
 
 
 @compiled
-def _intersection(edges1: Floats, edges2: Floats, shift: Floats) -> float:
-    """Area of the intersection, up to rounding of either sign; ``shift`` leads from the first origin to the second."""
+def _intersection(edges1: Floats, edges2: Floats, dx: float, dy: float) -> float:
+    """Area of the intersection, up to rounding of either sign; (dx, dy) leads from the first origin to the second."""
     total = 0.0
     for f in range(len(edges2)):
-        left2, right2, y2 = edges2[f, 0] + shift[0], edges2[f, 1] + shift[0], edges2[f, 2] + shift[1]
+        left2, right2, y2 = edges2[f, 0] + dx, edges2[f, 1] + dx, edges2[f, 2] + dy
         slope2, sign2 = edges2[f, 3], edges2[f, 4]
         if sign2 == 0:
             continue
@@ -112,9 +124,10 @@ def _loop(quad: Floats, out: Floats) -> float:
     """Write the four edges of a quad that does not cross itself; its area."""
     sign = -1.0 if _turn(quad[0], quad[1], quad[2]) + _turn(quad[2], quad[3], quad[0]) < 0 else 1.0
     twice = 0.0
+    x, y = quad[0, 0], quad[0, 1]
     for k in range(4):
-        p, q = quad[k] - quad[0], quad[(k + 1) % 4] - quad[0]
-        twice += _edge(p[0], p[1], q[0], q[1], sign, out[k])
+        p, q = quad[k], quad[(k + 1) % 4]
+        twice += _edge(p[0] - x, p[1] - y, q[0] - x, q[1] - y, sign, out[k])
     return twice / 2
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fledge.data.labels import class_file_name
 from fledge.data.raster import COLOUR, IMAGE_SUFFIXES, PixelRule, read_image
 from fledge.errors import DataError, UsageError
 from fledge.files import write_bytes
@@ -77,7 +78,7 @@ def _dota(found: Sequence[Detections]) -> Texts:
     for detections in found:
         for name, rows in detections.to_dota().items():
             lines.setdefault(name, []).extend(rows)
-    return {f"Task1_{name}.txt": "".join(f"{row}\n" for row in rows) for name, rows in lines.items()}
+    return {f"Task1_{class_file_name(name)}.txt": "".join(f"{row}\n" for row in rows) for name, rows in lines.items()}
 
 
 def _coco(found: Sequence[Detections]) -> Texts:

@@ -170,7 +170,9 @@ def _record(
     scene: SceneResult,
     seconds: float,
 ) -> dict[str, Any]:
-    records = {role: [evaluation_record(e.metrics, e.cost) for e in runs] for role, runs in evaluations.items()}
+    records = {
+        role: [evaluation_record(e.metrics, e.cost, e.about) for e in runs] for role, runs in evaluations.items()
+    }
     paired = {
         name: differences([r[name] or 0.0 for r in records["student"]], [r[name] or 0.0 for r in records["distilled"]])
         for name in ("AP50", "AP75", "AP50:95")

@@ -13,6 +13,7 @@ from fledge.data.duplicates import Twin
 from fledge.data.findings import Finding, findings
 from fledge.data.health import PERCENTILES, Health
 from fledge.data.labels import DetectionDataset
+from fledge.data.published import Beside, Comparison
 from fledge.data.samples import read_stored
 from fledge.errors import DataError
 from fledge.visualize.distributions import distributions
@@ -35,12 +36,13 @@ def health_page(health: Health, command: str) -> Page:
     objects = sum(sum(split.counts.objects.values()) for split in splits)
     page = Page(f"Health of {health.root.name}", f"{len(health.splits)} splits, {images} images, {objects} objects")
     page.stats(_headline(health, images, objects))
-    _findings(page, findings(health))
+    findings_section(page, findings(health))
+    beside_section(page, health.beside)
     _classes(page, health)
     page.heading("Distributions")
-    page.figures(distributions([split.dataset for split in splits]))
+    page.figures(distributions({name: split.histograms for name, split in health.splits.items()}))
     _bad_labels(page, health)
-    _twins(page, health)
+    twins_section(page, health.twins)
     _samples(page, [split.dataset for split in splits])
     page.footer({"Dataset": str(health.root), "Command": command, "Version": f"fledge {fledge.__version__}"})
     return page
@@ -57,7 +59,8 @@ def _headline(health: Health, images: int, objects: int) -> list[Stat]:
     ]
 
 
-def _findings(page: Page, found: Sequence[Finding]) -> None:
+def findings_section(page: Page, found: Sequence[Finding]) -> None:
+    """What was found, as a table."""
     page.heading("Findings")
     words = {"error": "to mend", "warning": "to look at", "note": "to know"}
     if found:
@@ -65,6 +68,28 @@ def _findings(page: Page, found: Sequence[Finding]) -> None:
         page.table([Column(""), Column("Split"), Column("Finding")], rows)
     if not any(finding.kind == "error" for finding in found):
         page.note("All labels and images can be read, and no image lies in two splits with the same pixels.")
+
+
+def beside_section(page: Page, beside: Beside) -> None:
+    """The figures of a dataset beside those published of it."""
+    known = beside.known
+    if known is None or not beside.comparisons:
+        return
+    page.heading(f"Beside {known.title}")
+    page.paragraph(
+        f"Figures published of **{known.title}** ({known.page}), "
+        + ("as which it was checked." if beside.named else "which has the same classes: this may be a part of it.")
+    )
+    rows: list[list[Value]] = [
+        [c.split or "all", c.what, float(c.found), " or ".join(f"{figure:,}" for figure in c.published), _verdict(c)]
+        for c in beside.comparisons
+    ]
+    columns = [Column("Split"), Column("What"), Column("Here", ",.0f"), Column("Published"), Column("")]
+    page.table(columns, rows)
+
+
+def _verdict(comparison: Comparison) -> str:
+    return ("agrees" if comparison.agrees else "differs") + ("" if comparison.verified else "; not verified")
 
 
 def _classes(page: Page, health: Health) -> None:
@@ -103,8 +128,9 @@ def _bad_labels(page: Page, health: Health) -> None:
     page.table([Column("Where"), Column("What"), Column("What to do")], rows, caption=more)
 
 
-def _twins(page: Page, health: Health) -> None:
-    if not health.twins:
+def twins_section(page: Page, twins: Sequence[Twin]) -> None:
+    """Pictures of images that occur twice."""
+    if not twins:
         return
     page.heading("Images that occur twice")
     page.paragraph(
@@ -112,16 +138,16 @@ def _twins(page: Page, health: Health) -> None:
         "Neighbouring frames and overlapping tiles look like that; look-alikes, such as two fields, can too. Between "
         f"splits first, then within; up to {TWINS} of each, spread evenly. All are in `check.json`."
     )
-    between = [twin for twin in health.twins if twin.split != twin.other_split]
-    within = [twin for twin in health.twins if twin.split == twin.other_split]
-    rows = [_twin_row(twin) for group in (between, within) for twin in _spread(group, TWINS)]
+    between = [twin for twin in twins if twin.split != twin.other_split]
+    within = [twin for twin in twins if twin.split == twin.other_split]
+    rows = [_twin_row(twin) for group in (between, within) for twin in spread(group, TWINS)]
     page.gallery(["Image", "Its twin"], rows)
 
 
 def _twin_row(twin: Twin) -> GalleryRow:
     how = "the same pixels" if twin.exact else f"{twin.bits} of 64 bits differ"
     caption = f"`{twin.path.name}` in {twin.split}, `{twin.other.name}` in {twin.other_split}: {how}"
-    return GalleryRow([_picture(twin.path), _picture(twin.other)], caption)
+    return GalleryRow([picture(twin.path), picture(twin.other)], caption)
 
 
 def _samples(page: Page, datasets: Sequence[DetectionDataset]) -> None:
@@ -130,7 +156,7 @@ def _samples(page: Page, datasets: Sequence[DetectionDataset]) -> None:
     if datasets:
         page.class_key(datasets[0].classes)
     for dataset in datasets:
-        chosen = _spread(list(range(len(dataset))), SAMPLES)
+        chosen = spread(list(range(len(dataset))), SAMPLES)
         pictures = [(_labelled(dataset, i), dataset.ids[i]) for i in chosen]
         rows = [pictures[k : k + COLUMNS] for k in range(0, len(pictures), COLUMNS)]
         page.gallery(
@@ -143,7 +169,7 @@ def _samples(page: Page, datasets: Sequence[DetectionDataset]) -> None:
 
 
 def _labelled(dataset: DetectionDataset, i: int) -> Image | None:
-    image = _picture(dataset.paths[i], whole=True)
+    image = picture(dataset.paths[i], whole=True)
     if image is None:
         return None
     targets = dataset.targets(i)
@@ -152,7 +178,7 @@ def _labelled(dataset: DetectionDataset, i: int) -> Image | None:
     return draw_boxes(image, targets.boxes, targets.labels, dataset.classes, dashed=dashed, scale=scale, thickness=1)
 
 
-def _picture(path: Path, whole: bool = False) -> Image | None:
+def picture(path: Path, whole: bool = False) -> Image | None:
     """An image for people: its first bands, stretched if it has more than 8 bits; None if it cannot be read."""
     try:
         samples = read_stored(path).samples
@@ -167,7 +193,7 @@ def _picture(path: Path, whole: bool = False) -> Image | None:
     return image if whole else resize(image, min(1.0, SIDE / max(image.shape[:2])))
 
 
-def _spread(items: Sequence[T], count: int) -> list[T]:
+def spread(items: Sequence[T], count: int) -> list[T]:
     """Up to ``count`` items, evenly spaced."""
     places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
     return [items[k] for k in places]

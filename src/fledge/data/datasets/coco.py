@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import cv2
 import numpy as np
 
 from fledge.data.datasets.draft import Draft
 from fledge.data.datasets.json_labels import Dialect, JsonLabels, finite_numbers, load_json, mentions, rotated_box
+from fledge.data.datasets.polygons import AROUND, smallest_rectangle
 from fledge.data.datasets.text_labels import BadLabelError
 from fledge.data.labels import THINNEST, class_key
 from fledge.errors import DataError
@@ -30,10 +31,11 @@ COCO json:      ROOT/annotations/[instances_]SPLIT.json or ROOT/[instances_]SPLI
                 "segmentation": [[x1, y1, x2, y2, x3, y3, x4, y4]], or "bbox": [cx, cy, w, h, angle in radians]"""
 
 _BESIDE = "_annotations.coco.json"
+# ShipRSImageNet has its COCO files here, and their images in VOC_Format/JPEGImages.
+_SHIPS = "COCO_Format/"
 _SHAPE = 'write "segmentation": [[x1, y1, x2, y2, x3, y3, x4, y4]] in pixels'
 # The labels of COCO's other tasks, and image lists without labels, lie in the same folder.
 _OTHER_TASKS = re.compile(r"(captions|person_keypoints|panoptic|stuff|image_info)_")
-_AROUND = "polygons of other than four corners, replaced by the smallest rectangle around them"
 _HORIZONTAL = "horizontal boxes (bbox of four numbers, no polygon)"
 
 
@@ -45,7 +47,7 @@ def parse_coco(root: Path, split: str) -> Draft:
     Raises:
         DataError: files are missing or the json is damaged.
     """
-    path = _files(root).get(split)
+    path = split_files(root).get(split)
     if path is None:
         raise DataError(f"no COCO split {split!r}: {root}: make it look like this:\n{TREE}")
     content = load_json(path, "COCO", f"make it look like this:\n{TREE}")
@@ -66,15 +68,15 @@ def parse_coco(root: Path, split: str) -> Draft:
 
 def coco_splits(root: Path) -> tuple[str, ...]:
     """The splits found: json files whose images have a ``file_name``; ("",) for a folder that is itself a split."""
-    return tuple(sorted(_files(root)))
+    return tuple(sorted(split_files(root)))
 
 
-def _files(root: Path) -> dict[str, Path]:
+def split_files(root: Path) -> dict[str, Path]:
     """From split to its json file."""
     if (root / _BESIDE).is_file():
         return {"": root / _BESIDE}
     found = {path.parent.name: path for path in sorted(root.glob(f"*/{_BESIDE}"))}
-    for path in sorted([*root.glob("*.json"), *root.glob("annotations/*.json")]):
+    for path in sorted(chain.from_iterable(root.glob(f"{folder}*.json") for folder in ("", "annotations/", _SHIPS))):
         if not _OTHER_TASKS.match(path.name):
             found.setdefault(path.stem.removeprefix("instances_"), path)
     return {split: path for split, path in found.items() if mentions(path, b'"file_name"')}
@@ -82,8 +84,9 @@ def _files(root: Path) -> dict[str, Path]:
 
 def _image_folder(root: Path, split: str, path: Path, names: list[str]) -> Path:
     """The first of the usual folders that holds the first image."""
-    usual = (root / split, root / "images" / split, root / "images", root / split / "images", root)
-    folders = [path.parent] if path.name == _BESIDE else list(usual)
+    inside = (split, f"images/{split}", "images", f"{split}/images", "VOC_Format/JPEGImages", "")
+    usual = [root / name for name in inside]
+    folders = [path.parent] if path.name == _BESIDE else usual
     for folder in folders:
         if not names or (folder / names[0]).is_file():
             return folder
@@ -134,7 +137,5 @@ def _around(polygon: list[Any], counts: Counter[str]) -> tuple[float, ...]:
         del numbers[-2:]  # a closed ring
     if len(numbers) == 8:
         return tuple(numbers)
-    points = np.array(numbers).reshape(-1, 2)
-    (x, y), (w, h), degrees = cv2.minAreaRect((points - points[0]).astype(np.float32))
-    counts[_AROUND] += 1
-    return (x + points[0, 0], y + points[0, 1], w, h, np.deg2rad(degrees))
+    counts[AROUND] += 1
+    return smallest_rectangle(np.array(numbers).reshape(-1, 2))

@@ -27,13 +27,6 @@ DIOR-R XML:     ROOT/ImageSets/Main/SPLIT.txt       one image name a line: train
                 ROOT/Annotations/Oriented Bounding Boxes/NAME.xml                     (or Annotations/)
                 <object> with <name> and <robndbox> of <x_left_top> … <y_left_bottom>"""
 
-# In the order of BboxToolkit, MMRotate and MutDet, spelt as in the files.
-DIOR = (
-    "airplane", "airport", "baseballfield", "basketballcourt", "bridge", "chimney", "Expressway-Service-area",
-    "Expressway-toll-station", "dam", "golffield", "groundtrackfield", "harbor", "overpass", "ship", "stadium",
-    "storagetank", "tenniscourt", "trainstation", "vehicle", "windmill",
-)  # fmt: skip
-
 _CORNERS = tuple(
     f"{axis}_{corner}" for corner in ("left_top", "right_top", "right_bottom", "left_bottom") for axis in "xy"
 )

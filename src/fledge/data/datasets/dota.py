@@ -13,21 +13,13 @@ from pathlib import Path
 
 from fledge.data.datasets.draft import Draft, Row, first_few
 from fledge.data.datasets.folders import image_files
-from fledge.data.datasets.text_labels import BadLabelError, decimal, read_lines
+from fledge.data.datasets.text_labels import BadLabelError, decimals, read_lines
 from fledge.errors import DataError
 
 TREE = """\
 DOTA txt:       ROOT/SPLIT/images/NAME.png          (or images/images/)
                 ROOT/SPLIT/labelTxt/NAME.txt        (or labelTxt-v1.0/, labelTxt-v1.5/, labelTxt-v2.0/, annfiles/)
                 each line: x1 y1 x2 y2 x3 y3 x4 y4 class difficult"""
-
-DOTA_V10 = (
-    "plane", "baseball-diamond", "bridge", "ground-track-field", "small-vehicle", "large-vehicle", "ship",
-    "tennis-court", "basketball-court", "storage-tank", "soccer-ball-field", "roundabout", "harbor", "swimming-pool",
-    "helicopter",
-)  # fmt: skip
-DOTA_V15 = (*DOTA_V10, "container-crane")
-DOTA_V20 = (*DOTA_V15, "airport", "helipad")
 
 LABEL_FOLDERS = ("labelTxt", "annfiles", "labelTxt-v2.0", "labelTxt-v1.5", "labelTxt-v1.0")
 _HEADER = re.compile(r"(imagesource|gsd)\s*:", re.IGNORECASE)
@@ -60,12 +52,43 @@ def parse_dota(root: Path, split: str) -> Draft:
     return draft
 
 
+def parse_dota_hbb(root: Path, split: str) -> Draft:
+    """The same with horizontal boxes: from the least to the greatest corner coordinates, as DOTA's Task 2 defines them.
+
+    The official files of horizontal boxes (``labelTxt`` of the ``hbb`` archives) write such boxes as four corners too
+    and read the same.
+
+    Raises:
+        DataError: as for ``parse_dota``.
+    """
+    draft = parse_dota(root, split)
+    draft.format = "dota_hbb"
+    draft.rows = [row._replace(shape=_hull(row.shape)) for row in draft.rows]
+    return draft
+
+
 def dota_splits(root: Path) -> tuple[str, ...]:
     """The sub-folders of ``root`` that hold images and labels; ("",) when ``root`` itself does."""
     if _is_split(root):
         return ("",)
     folders = sorted(root.iterdir()) if root.is_dir() else []
     return tuple(folder.name for folder in folders if folder.is_dir() and _is_split(folder))
+
+
+def difficult_flag(text: str) -> bool | None:
+    """The field ``difficult`` of a line; None where it is missing.
+
+    Raises:
+        BadLabelError: it is not 0, 1 or 2.
+    """
+    if text not in _DIFFICULT:
+        raise BadLabelError(f"difficult is {text!r}", "write 0 or 1 (2 for objects cut by tiling)", "difficult")
+    return _DIFFICULT[text]
+
+
+def _hull(corners: tuple[float, ...]) -> tuple[float, ...]:
+    x, y = corners[::2], corners[1::2]
+    return (min(x), min(y), max(x), min(y), max(x), max(y), min(x), max(y))
 
 
 def _is_split(folder: Path) -> bool:
@@ -104,11 +127,11 @@ def _parse_line(text: str, ignored: str | None) -> Row | None:
         return None
     fields = text.split()
     if len(fields) not in (9, 10):
-        raise BadLabelError(f"{len(fields)} fields instead of 9 or 10", _FORM, "fields")
-    corners = tuple(decimal(field, "coordinate", _FORM) for field in fields[:8])
+        hint = " (11 or 12 are OHD-SJTU's form: call the folder rotation_txt)" if len(fields) in (11, 12) else ""
+        raise BadLabelError(f"{len(fields)} fields instead of 9 or 10{hint}", _FORM, "fields")
+    corners = decimals(fields[:8], "coordinate", _FORM)
     difficult = fields[9] if len(fields) == 10 else ""
-    if difficult not in _DIFFICULT:
-        raise BadLabelError(f"difficult is {difficult!r}", "write 0 or 1 (2 for objects cut by tiling)", "difficult")
+    flag = difficult_flag(difficult)
     if difficult == ignored:
         return Row(0, 0, 0, corners, fields[8], ignore=True)
-    return Row(0, 0, 0, corners, fields[8], _DIFFICULT[difficult])
+    return Row(0, 0, 0, corners, fields[8], flag)

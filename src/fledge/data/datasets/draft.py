@@ -52,6 +52,7 @@ class Draft:
     Attributes:
         root, split, format: as in ``DetectionDataset``.
         images: the image files, in the order of the dataset.
+        ids: their names where the stems of the files would not do, as when folders repeat them; else empty.
         files: the label files.
         rows: the objects that could be parsed, in the order of the files.
         faults: what could not, each with the number of rows before it.
@@ -67,6 +68,7 @@ class Draft:
     split: str
     format: str
     images: list[Path] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     faults: list[tuple[int, LabelProblem]] = field(default_factory=list)
@@ -101,6 +103,7 @@ def merge(drafts: Sequence[Draft], split: str) -> Draft:
         merged = replace(
             merged,
             images=merged.images + draft.images,
+            ids=merged.ids + draft.ids,
             files=merged.files + draft.files,
             rows=merged.rows + moved,
             faults=merged.faults + [(before + rows, problem) for before, problem in draft.faults],

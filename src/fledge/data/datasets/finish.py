@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from fledge.data.datasets.draft import Draft, Row, first_few, renaming
-from fledge.data.datasets.folders import image_sizes, image_stamps, unique_stems
+from fledge.data.datasets.folders import image_sizes, image_stamps, unique_names
 from fledge.data.labels import (
     CLASS_NAME,
+    NAME_RULE,
     THINNEST,
     DetectionDataset,
     LabelProblem,
@@ -78,7 +79,7 @@ def finish(
         format=draft.format,
         classes=names,
         paths=tuple(draft.images),
-        ids=unique_stems(draft.images) if draft.images else (),
+        ids=unique_names(draft.images, draft.ids) if draft.images else (),
         sizes=sizes,
         quads=quads[keep].astype(np.float32),
         boxes=boxes[keep],
@@ -135,7 +136,7 @@ def _class_problems(draft: Draft, labels: NDArray[np.int64]) -> dict[int, LabelP
         what, remedy, kind = f"unknown class {row.name!r}", "correct it or add it to the classes", "class"
         if labels[index] == _NO_NAME:
             what, kind = f"{row.name[:64]!r} is not a class name", "class name"
-            remedy = "use up to 64 letters, digits, spaces and -_.+&()"
+            remedy = NAME_RULE
         problems[index] = LabelProblem(draft.where(row), what, remedy, kind)
     return problems
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fledge.data.catalogue.hit_uav import HIT_UAV_CLASSES
 from fledge.data.datasets.draft import Draft
 from fledge.data.datasets.json_labels import Dialect, JsonLabels, load_json, rotated_box
 from fledge.data.labels import class_key
@@ -19,7 +20,6 @@ HIT-UAV json:   ROOT/SPLIT.json with ROOT/images/NAME.jpg
                 or ROOT/[rotate_json/]annotations/SPLIT.json with ROOT/[rotate_json/]SPLIT/NAME.jpg
                 "bbox": [cx, cy, w, h, angle in radians]"""
 
-CLASSES = ("Person", "Car", "Bicycle", "OtherVehicle")
 DONT_CARE = class_key("DontCare")
 
 
@@ -36,7 +36,7 @@ def parse_hit_uav(root: Path, split: str) -> Draft:
     JsonLabels(draft, content, _DIALECT).read(lambda _: folder)
     # `fledge convert` lists the classes of what it writes in this form.
     own = content.get("classes")
-    draft.listed = tuple(map(str, own)) if isinstance(own, list) and own else CLASSES
+    draft.listed = tuple(map(str, own)) if isinstance(own, list) and own else HIT_UAV_CLASSES
     return draft
 
 

@@ -115,20 +115,34 @@ class JsonLabels:
         return Row(self.order[image], 0, place, shape, name, bool(difficult), ignored)
 
 
+def read_json(path: Path) -> Any:
+    """What a json file holds.
+
+    Raises:
+        DataError: it cannot be read or is no json; the message has the line where there is one.
+    """
+    try:
+        data = path.read_bytes()
+        return json.loads(data.decode("utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"cannot read labels: {path}: {error.strerror}: check its permissions") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"not json: {path}:{error.lineno}: {error.msg}: restore it from an intact copy") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(f"not json: {path}:{line}: not UTF-8 text: restore it from an intact copy") from error
+    except (ValueError, RecursionError) as error:
+        what = "a number of thousands of digits, or nested without end"
+        raise DataError(f"not json: {path}: {what}: restore it from an intact copy") from error
+
+
 def load_json(path: Path, kind: str, remedy: str) -> dict[str, Any]:
     """A json file that holds lists of images, annotations and categories.
 
     Raises:
         DataError: it cannot be read, is no json, or lacks a list (the message names ``kind`` and ends in ``remedy``).
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"cannot read labels: {path}: {error.strerror}: check its permissions") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"not json: {path}:{error.lineno}: {error.msg}: restore it from an intact copy") from error
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
-        raise DataError(f"not json: {path}: not UTF-8 text, or nested without end: restore an intact copy") from error
+    content = read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(f"not {kind}: {path}: it has no list {key!r}: {remedy}")

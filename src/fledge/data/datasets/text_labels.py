@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fledge.data.datasets.draft import Draft, Row, first_few
-from fledge.data.labels import FARTHEST
+from fledge.data.labels import FARTHEST, THINNEST
 from fledge.errors import DataError
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_ONE = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_NUMBER, _NUMBERS = re.compile(_ONE, re.ASCII), re.compile(f"{_ONE}(?: {_ONE})*", re.ASCII)
 
 
 class BadLabelError(Exception):
@@ -45,7 +46,19 @@ def read_lines(draft: Draft, folder: Path, parse: Callable[[str], Row | None]) -
     draft.unlabelled = ([path.name for path in draft.images if path.stem not in labels], folder)
     for image, path in enumerate(draft.images):
         if path.stem in labels:
-            _read_file(draft, image, labels[path.stem], parse)
+            read_lines_of(draft, image, labels[path.stem], parse)
+
+
+def upright(x1: float, y1: float, x2: float, y2: float) -> tuple[float, ...]:
+    """The four corners of a horizontal box, clockwise from its top left.
+
+    Raises:
+        BadLabelError: the second corner is not right of and below the first.
+    """
+    if x2 - x1 < THINNEST or y2 - y1 < THINNEST:
+        what = f"the box from ({x1:g}, {y1:g}) to ({x2:g}, {y2:g}) has no area"
+        raise BadLabelError(what, "write the top left corner before the bottom right one, or remove it", "no area")
+    return (x1, y1, x2, y1, x2, y2, x1, y2)
 
 
 def decimal(text: str, what: str, form: str) -> float:
@@ -70,7 +83,30 @@ def decimal(text: str, what: str, form: str) -> float:
     return value
 
 
-def _read_file(draft: Draft, image: int, path: Path, parse: Callable[[str], Row | None]) -> None:
+def decimals(words: Sequence[str], what: str, form: str) -> tuple[float, ...]:
+    """Several numbers as ``decimal`` reads them, all matched at once: files have millions.
+
+    Args:
+        words: as written, without white space in them.
+        what: what they are, for the message.
+        form: how to write them.
+
+    Raises:
+        BadLabelError: one is no number, or too large.
+    """
+    if _NUMBERS.fullmatch(" ".join(words)):
+        values = tuple(map(float, words))
+        if max(values) <= FARTHEST and min(values) >= -FARTHEST:
+            return values
+    return tuple(decimal(word, what, form) for word in words)
+
+
+def read_lines_of(draft: Draft, image: int, path: Path, parse: Callable[[str], Row | None]) -> None:
+    """Read the label file of one image; see ``read_lines``.
+
+    Raises:
+        DataError: it cannot be opened.
+    """
     draft.files.append(path)
     for number, raw in _raw_lines(path):
         try:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fledge.data.datasets.draft import Draft, Row, StatedSize
-from fledge.data.datasets.folders import image_files, unique_stems
+from fledge.data.datasets.folders import images_by_stem, list_names, listed_images, split_lists
 from fledge.data.datasets.text_labels import BadLabelError, decimal
 from fledge.data.datasets.xml_tree import Node, load_xml
 from fledge.data.labels import LabelProblem
-from fledge.data.raster import IMAGE_SUFFIXES
 from fledge.errors import DataError
 
 _DIFFICULT = {"0": False, "1": True, "": None}
@@ -47,14 +46,9 @@ class XmlForm(NamedTuple):
 
 
 def xml_splits(root: Path, form: XmlForm) -> tuple[str, ...]:
-    """The names of the lists under a root that holds labels of this form.
-
-    A list ``trainval`` beside ``train`` and ``val`` is left out: it repeats them.
-    """
-    names = set(_lists(root, form))
-    if not names or not _has_mark(root, form):
-        return ()
-    return tuple(sorted(names - ({"trainval"} if {"train", "val"} <= names else set())))
+    """The names of the lists under a root that holds labels of this form."""
+    names = _lists(root, form)
+    return list_names(names) if names and has_mark(existing(root, form.bases, form.annotations), form.mark) else ()
 
 
 def parse_xml(root: Path, split: str, form: XmlForm, tree: str) -> Draft:
@@ -67,19 +61,22 @@ def parse_xml(root: Path, split: str, form: XmlForm, tree: str) -> Draft:
     if names is None:
         raise DataError(f"no split {split!r}: {root}: make it look like this:\n{tree}")
     draft = Draft(root, split, form.format)
-    folders = _existing(root, form.bases, form.images)
-    for folder in folders:
-        unique_stems(image_files(folder) or [folder])
-    images = {path.stem: path for folder in reversed(folders) for path in image_files(folder)}
-    chosen = _listed_images(draft, names, images)
-    labels = _existing(root, form.bases, form.annotations)
-    found = {path.stem: path for folder in reversed(labels) for path in folder.glob("*.xml")}
-    draft.images += chosen
-    draft.unlabelled = ([path.name for path in chosen if path.stem not in found], labels[0] if labels else root)
-    for image, path in enumerate(chosen):
-        if path.stem in found:
-            _read_file(draft, image, found[path.stem], form)
+    chosen, problems = listed_images(names, images_by_stem(existing(root, form.bases, form.images)))
+    draft.damage += problems
+    read_labels(draft, list(chosen.values()), existing(root, form.bases, form.annotations), form)
     return draft
+
+
+def read_labels(draft: Draft, images: Sequence[Path], folders: Sequence[Path], form: XmlForm) -> None:
+    """Add images to a draft, with the objects of the XML file that each has in one of some folders."""
+    found = {path.stem: path for folder in reversed(folders) for path in folder.glob("*.xml")}
+    missing = [path.name for path in images if path.stem not in found]
+    names, folder = draft.unlabelled
+    draft.unlabelled = (names + missing, folder if names else next(iter(folders), draft.root))
+    for path in images:
+        draft.images.append(path)
+        if path.stem in found:
+            _read_file(draft, len(draft.images) - 1, found[path.stem], form)
 
 
 def numbers(node: Node, tags: Sequence[str]) -> tuple[float, ...]:
@@ -131,47 +128,27 @@ def class_of(node: Node) -> str:
     return name
 
 
-def _existing(root: Path, bases: Sequence[str], names: Sequence[str]) -> list[Path]:
+def existing(root: Path, bases: Sequence[str], names: Sequence[str]) -> list[Path]:
+    """Those folders ``root/base/name`` that are there."""
     folders = [root / base / name for base in bases for name in names]
     return [folder for folder in folders if folder.is_dir()]
 
 
-def _lists(root: Path, form: XmlForm) -> dict[str, Path]:
-    """From split to the list of its images."""
-    folders = _existing(root, form.bases, ("ImageSets/Main", "ImageSets"))
-    return {path.stem: path for folder in reversed(folders) for path in sorted(folder.glob("*.txt"))}
-
-
-def _has_mark(root: Path, form: XmlForm) -> bool:
-    """Whether one of the first label files with objects is of this form."""
-    for folder in _existing(root, form.bases, form.annotations):
+def has_mark(folders: Sequence[Path], mark: bytes) -> bool:
+    """Whether one of the first XML files in some folders has a tag."""
+    for folder in folders:
         for path in islice(folder.glob("*.xml"), _FILES_TRIED):
             try:
                 text = path.read_bytes()
             except OSError:
                 continue
-            if form.mark in text:
+            if mark in text:
                 return True
     return False
 
 
-def _listed_images(draft: Draft, path: Path, images: dict[str, Path]) -> list[Path]:
-    """The image files that a list names, one name a line; an unknown or repeated one is noted as damage."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read list: {path}: {error}: save it as UTF-8 text") from error
-    chosen: dict[str, Path] = {}
-    for number, name in enumerate(map(str.strip, lines), start=1):
-        stem = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
-        if stem and (stem in chosen or stem not in images):
-            what = f"{name[:64]!r} {'is listed twice' if stem in chosen else 'has no image file'}"
-            draft.damage.append(LabelProblem(f"{path}:{number}", what, "correct the list", "list"))
-        elif stem:
-            chosen[stem] = images[stem]
-    if not chosen and not draft.damage:
-        raise DataError(f"no images: {path}: the list is empty: name one image a line")
-    return list(chosen.values())
+def _lists(root: Path, form: XmlForm) -> dict[str, Path]:
+    return split_lists(existing(root, form.bases, ("ImageSets/Main", "ImageSets")))
 
 
 def _read_file(draft: Draft, image: int, path: Path, form: XmlForm) -> None:

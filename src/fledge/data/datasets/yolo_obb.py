@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped]
 
 from fledge.data.datasets.draft import Draft, Row
 from fledge.data.datasets.folders import image_files
-from fledge.data.datasets.text_labels import BadLabelError, decimal, read_lines
+from fledge.data.datasets.text_labels import BadLabelError, decimals, read_lines
 from fledge.errors import DataError
 
 TREE = """\
@@ -43,7 +43,7 @@ def parse_yolo(root: Path, split: str) -> Draft:
     folders = _folders(root)
     if split not in folders:
         raise DataError(f"no YOLO split {split!r}: {root}: make it look like this:\n{TREE}")
-    names = _names(root)
+    names = class_names(root)
     pictures, labels = folders[split]
     images = image_files(pictures)
     if not images:
@@ -134,7 +134,7 @@ def _settings(root: Path) -> dict[str, Any]:
     return content
 
 
-def _names(root: Path) -> tuple[str, ...]:
+def class_names(root: Path) -> tuple[str, ...]:
     """The class names of data.yaml in the order of their indices.
 
     Raises:
@@ -166,7 +166,7 @@ def _parse_line(text: str, names: tuple[str, ...]) -> Row:
     if index >= len(names):
         what = f"class index {index} is out of range"
         raise BadLabelError(what, f"data.yaml has {len(names)} names, 0 to {len(names) - 1}", "class index")
-    numbers = tuple(decimal(field, "coordinate", _FORM) for field in fields[1:])
+    numbers = decimals(fields[1:], "coordinate", _FORM)
     if min(numbers) < _LOWEST or max(numbers) > _HIGHEST:
         worst = max(numbers, key=abs)
         raise BadLabelError(f"coordinate {worst:g} is no fraction of the image", _FORM, "number")

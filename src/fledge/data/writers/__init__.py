@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fledge.data.labels import DetectionDataset
-from fledge.data.writers import coco, dota, hit_uav, yolo_obb
+from fledge.data.writers import coco, dior_r, dota, fair1m, geo, hit_uav, hit_uav_xml, voc, xml_files, yolo, yolo_obb
+from fledge.data.writers.lost import lost_names
+from fledge.errors import DataError
 
 
 class Writer(NamedTuple):
@@ -18,11 +20,15 @@ class Writer(NamedTuple):
         write: write the labels of a split below a root, for images that are called as in ``paths``; returns what the
             format could not hold, as counts by description.
         lost_names: what the format cannot hold of the class names of all splits, likewise.
+        check: refuse splits that the format cannot hold at all, with a DataError, before anything is written.
+        world: labels are in coordinates of the world, so that the images must say where they lie.
     """
 
     image_folder: Callable[[str], str]
     write: Callable[[Path, DetectionDataset], dict[str, int]]
     lost_names: Callable[[Sequence[DetectionDataset]], dict[str, int]] = lambda _: {}
+    check: Callable[[Sequence[DetectionDataset]], None] = lambda _: None
+    world: bool = False
 
 
 WRITERS: dict[str, Writer] = {
@@ -30,4 +36,29 @@ WRITERS: dict[str, Writer] = {
     "yolo_obb": Writer(yolo_obb.image_folder, yolo_obb.write_yolo_obb),
     "coco": Writer(coco.image_folder, coco.write_coco),
     "hit_uav": Writer(hit_uav.image_folder, hit_uav.write_hit_uav),
+    "hit_uav_xml": Writer(xml_files.image_folder, hit_uav_xml.write_hit_uav_xml, lost_names),
+    "dior_r": Writer(xml_files.image_folder, dior_r.write_dior_r, lost_names),
+    "fair1m": Writer(fair1m.image_folder, fair1m.write_fair1m, lost_names),
+    "voc": Writer(xml_files.image_folder, voc.write_voc, lost_names),
+    "yolo": Writer(yolo_obb.image_folder, yolo.write_yolo),
+    "geojson": Writer(geo.image_folder, geo.write_geojson, lost_names, geo.check_georeferences, True),
+    "geopackage": Writer(geo.image_folder, geo.write_geopackage, lost_names, geo.check_georeferences, True),
 }
+
+
+def check_names(form: str, datasets: Sequence[DetectionDataset]) -> None:
+    """Refuse images of the same name in two splits where the format has one folder for both.
+
+    Raises:
+        DataError: there are such.
+    """
+    first: dict[tuple[str, str], DetectionDataset] = {}
+    for dataset in datasets:
+        folder = WRITERS[form].image_folder(dataset.split)
+        for stem in dataset.ids:
+            other = first.setdefault((folder, stem), dataset)
+            if other is not dataset:
+                raise DataError(
+                    f"two images called {stem}: {dataset.root}: in {other.split} and {dataset.split}, and {form} has "
+                    "one folder for both: rename one, or choose a format with a folder for each split, such as coco"
+                )

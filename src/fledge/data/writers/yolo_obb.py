@@ -11,9 +11,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fledge.data.labels import DetectionDataset
 from fledge.data.staging import place
+from fledge.data.writers.lost import lost_flags
 
 # The keys Ultralytics asks for; other splits keep their names.
 _KEYS = {"valid": "val", "validation": "val"}
@@ -27,22 +29,24 @@ def image_folder(split: str) -> str:
 
 def write_yolo_obb(root: Path, dataset: DetectionDataset) -> dict[str, int]:
     """Write the labels of one split and its entry in ``data.yaml``; returns what is lost, as counts."""
-    counts = np.diff(dataset.offsets)
-    scale = np.repeat(dataset.sizes[:, ::-1].astype(np.float64), counts, axis=0)
+    scale = np.repeat(dataset.sizes[:, ::-1].astype(np.float64), np.diff(dataset.offsets), axis=0)
     shares = (dataset.quads / scale[:, None]).reshape(-1, 8)
+    write_lines(root, dataset, shares)
+    beyond = ((shares < -_SLACK) | (shares > 1 + _SLACK)).any(axis=1) & ~dataset.ignore
+    return {
+        **lost_flags(dataset),
+        "object with corners beyond the image, kept: Ultralytics passes over such images": int(beyond.sum()),
+    }
+
+
+def write_lines(root: Path, dataset: DetectionDataset, shares: NDArray[np.float64]) -> None:
+    """Write the label files of one split, of (T, n) shares of width and height, and ``data.yaml``."""
     (root / "labels" / dataset.split).mkdir(parents=True, exist_ok=True)
     for i, path in enumerate(dataset.paths):
         rows = range(int(dataset.offsets[i]), int(dataset.offsets[i + 1]))
         lines = [_line(int(dataset.labels[r]), shares[r].tolist()) for r in rows if not dataset.ignore[r]]
         place(root / "labels" / dataset.split / f"{path.stem}.txt", "".join(lines).encode())
     _write_yaml(root, dataset.classes)
-    kept = ~dataset.ignore
-    beyond = ((shares < -_SLACK) | (shares > 1 + _SLACK)).any(axis=1)
-    return {
-        "ignored object, left out": int(dataset.ignore.sum()),
-        "difficult object, now a plain one": int((dataset.difficult & kept).sum()),
-        "object with corners beyond the image, kept: Ultralytics passes over such images": int((beyond & kept).sum()),
-    }
 
 
 def _line(label: int, shares: list[float]) -> str:

@@ -1,0 +1,21 @@
+"""What several formats cannot hold, as counts by description."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fledge.data.labels import DetectionDataset
+
+
+def lost_flags(dataset: DetectionDataset) -> dict[str, int]:
+    """What a format without difficult and ignored objects loses, as counts."""
+    return {
+        "ignored object, left out": int(dataset.ignore.sum()),
+        "difficult object, now a plain one": int((dataset.difficult & ~dataset.ignore).sum()),
+    }
+
+
+def lost_names(datasets: Sequence[DetectionDataset]) -> dict[str, int]:
+    """What a format that names classes by their objects only loses of the class names of all splits."""
+    used = {name for dataset in datasets for name, count in dataset.summary().objects.items() if count}
+    return {"class without an object, left out": len({n for dataset in datasets for n in dataset.classes} - used)}

@@ -1,0 +1,67 @@
+"""What a run's own records say about an evaluation of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fledge.data.datasets import FORMATS, detect_format
+from fledge.data.labels import DetectionDataset
+from fledge.engine.checkpoint import checkpoint_at
+from fledge.engine.manifest import DAMAGE, open_manifest
+from fledge.engine.progress import progress
+from fledge.errors import DataError
+from fledge.evaluation.average_precision import Metrics
+from fledge.evaluation.trust import (
+    UNKNOWN_SELECTION,
+    UNKNOWN_TRAINING,
+    Check,
+    check_objects,
+    check_selection,
+    check_shared,
+    check_training,
+)
+
+
+def run_checks(run: Path, dataset: DetectionDataset, metrics: Metrics) -> tuple[Check, ...]:
+    """What the trust in the figures of a run depends on.
+
+    Whether its checkpoint was chosen on the split (``selected_on`` in its manifest: folder and split), and whether
+    images of the split are among those that its recipe names for training; where those are not there, it says so.
+
+    Args:
+        run: run folder or checkpoint.
+        dataset: the split evaluated.
+        metrics: its figures.
+    """
+    meta = _meta(run)
+    selection = UNKNOWN_SELECTION if meta is None else check_selection(_selected_on(meta), dataset)
+    training = UNKNOWN_TRAINING if meta is None else _training(meta["recipe"], dataset)
+    shared = check_shared(dataset)
+    return (check_objects(metrics), selection, training, *([shared] if shared else []))
+
+
+def _meta(run: Path) -> dict[str, Any] | None:
+    checkpoint = checkpoint_at(run)
+    try:
+        return None if checkpoint is None else dict(open_manifest(checkpoint)["meta"])
+    except (DataError, *DAMAGE):
+        return None
+
+
+def _selected_on(meta: dict[str, Any]) -> list[tuple[str, str]]:
+    """Folder and split of the choice; only a checkpoint that was chosen has the ``value`` it was chosen for."""
+    chosen = meta.get("selected_on")
+    if not isinstance(chosen, dict) or "value" not in chosen:
+        return []
+    return [(str(chosen.get("data", "")), str(chosen.get("split", "")))]
+
+
+def _training(recipe: dict[str, Any], dataset: DetectionDataset) -> Check:
+    folder, split = Path(str(recipe.get("data", ""))), str(recipe.get("train_split", "train"))
+    try:
+        images = FORMATS[detect_format(folder)].parse(folder, split).images
+    except DataError:
+        text = f"not checked whether these images were trained on: {folder} is not there"
+        return Check("training images", "unknown", text)
+    return check_training(dataset, folder, images, progress)
