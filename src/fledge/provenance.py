@@ -21,6 +21,7 @@ from fledge.evaluation.trust import (
     check_shared,
     check_training,
 )
+from fledge.runs import read_list
 
 
 def run_checks(run: Path, dataset: DetectionDataset, metrics: Metrics) -> tuple[Check, ...]:
@@ -61,6 +62,9 @@ def _training(recipe: dict[str, Any], dataset: DetectionDataset) -> Check:
     folder, split = Path(str(recipe.get("data", ""))), str(recipe.get("train_split", "train"))
     try:
         images = FORMATS[detect_format(folder)].parse(folder, split).images
+        if recipe.get("train_list"):
+            names = read_list(Path(recipe["train_list"]))
+            images = [path for path in images if path.stem in names or path.name in names]
     except DataError:
         text = f"not checked whether these images were trained on: {folder} is not there"
         return Check("training images", "unknown", text)

@@ -128,21 +128,29 @@ def open_split(
     return _picked(dataset, Path(names)) if names else dataset
 
 
-def _picked(dataset: DetectionDataset, file: Path) -> DetectionDataset:
-    """The images whose names, with or without a suffix, are in a text file, one a line."""
+def read_list(file: Path) -> dict[str, int]:
+    """The image names in a text file, one a line, with the number of the line.
+
+    Raises:
+        DataError: it cannot be read, or names nothing.
+    """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"no list of images: {file}: {error}: give a text file with one name a line") from error
+    names = {name: number for number, line in enumerate(lines, start=1) if (name := line.strip())}
+    if not names:
+        raise DataError(f"no images: {file}: the list is empty: write one name a line")
+    return names
+
+
+def _picked(dataset: DetectionDataset, file: Path) -> DetectionDataset:
+    """The images that a list names, with or without suffix."""
     rows = {name: i for i, name in enumerate(dataset.ids)} | {p.name: i for i, p in enumerate(dataset.paths)}
-    chosen: dict[int, None] = {}
-    for number, name in enumerate((line.strip() for line in lines), start=1):
-        if name and name not in rows:
+    names = read_list(file)
+    for name, number in names.items():
+        if name not in rows:
             raise DataError(
                 f"{file}:{number}: no image {name!r} in {dataset.split!r} of {dataset.root}: correct the list"
             )
-        if name:
-            chosen[rows[name]] = None
-    if not chosen:
-        raise DataError(f"no images: {file}: the list is empty: write one name a line")
-    return dataset.subset(sorted(chosen))
+    return dataset.subset(sorted({rows[name] for name in names}))
