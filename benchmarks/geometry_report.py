@@ -69,11 +69,12 @@ def page(result: dict[str, Any]) -> str:
 python -m benchmarks.geometry --out docs/results
 ```
 
-{about["processor"]}, {about["threads"]} thread, {versions}; {about["date"]}. Float32, boxes of 8 to 72 by 6 to 30 px;
-medians of up to {rounds} rounds after a warm-up, all libraries in turn in one process, so that the ratios hold where
-the milliseconds do not. Inputs are converted to each library's form before the clock starts. What takes longer than
-seconds has fewer rounds; an empty cell means that the library has no such function or would take minutes. Every round
-and the versions are in [geometry_speed.json](geometry_speed.json).
+{about["processor"]}, {about["threads"]} thread, {versions}; {about["date"]}.
+
+Float32, boxes of 8 to 72 by 6 to 30 px; medians of up to {rounds} rounds after a warm-up, all libraries in turn in one
+process, so that the ratios hold where the milliseconds do not. Inputs are converted to each library's form before the
+clock starts. What takes longer than seconds has fewer rounds; an empty cell means that the library has no such function
+or would take minutes. Every round and the versions are in [geometry_speed.json](geometry_speed.json).
 
 ![How many times as long as fledge each library takes](../images/geometry_speed.svg)
 
@@ -125,7 +126,7 @@ def plot(result: dict[str, Any]) -> bytes:
     axes.margins(x=0.15)
     axes.set_yticks(ticks, [row["work"] for row in found], fontsize=9)
     axes.set_ylim(top - 0.5, -0.9)
-    axes.set_xlabel("times as long as fledge (log scale; left of the line is faster)")
+    axes.set_xlabel("times as long as fledge (log scale)")
     axes.spines[["top", "right"]].set_visible(False)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3, fontsize=8, frameon=False)

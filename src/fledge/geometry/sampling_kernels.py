@@ -8,30 +8,18 @@ head, into "units" b · heads + head: no two touch the same row, so that they ma
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from fledge.geometry.compiled import compiled_loosely
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-# Sums over channels may be reordered, so that they use vector instructions; NaN and infinity keep their meaning.
-_LOOSE = {"reassoc", "contract", "nsz"}
 
 
-def _compiled(function: Function) -> Function:
-    """Compile without the interpreter lock; kept on disk where some folder for it can be written."""
-    try:
-        return cast(Function, njit(function, nogil=True, cache=True, fastmath=_LOOSE))
-    except RuntimeError:  # numba found no folder for its cache
-        return cast(Function, njit(function, nogil=True, fastmath=_LOOSE))
-
-
-@_compiled
+@compiled_loosely
 def _axis(position: float, size: int) -> tuple[int, int, float, float, float]:
     """The two cells around a position, bounded to the map, the upper one's share, and whether each is on the map."""
     if position != position:
@@ -42,7 +30,7 @@ def _axis(position: float, size: int) -> tuple[int, int, float, float, float]:
     return max(low, 0), min(low + 1, size - 1), position - low, 1.0 * (low >= 0), 1.0 * (low < size - 1)
 
 
-@_compiled
+@compiled_loosely
 def forward(table: Floats, locations: Floats, weights: Floats, sizes: Ints, out: Floats, first: int, last: int) -> None:
     """Weighted sums of bilinear samples, for the units first to last - 1.
 
@@ -85,7 +73,7 @@ def forward(table: Floats, locations: Floats, weights: Floats, sizes: Ints, out:
                 start += H * W
 
 
-@_compiled
+@compiled_loosely
 def backward(
     grad: Floats,
     table: Floats,

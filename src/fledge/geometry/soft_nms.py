@@ -65,6 +65,6 @@ def _settle(ranked: Tensor, i: Tensor, j: Tensor, factor: Tensor, least: float) 
     from fledge.geometry import soft_nms_kernels
 
     ends = torch.searchsorted(i, torch.arange(len(ranked) + 1, device=i.device))
-    arrays = (t.cpu().numpy() for t in (ends, j, factor))
-    picked, lowered = soft_nms_kernels.settle(ranked.cpu().numpy(), *arrays, least)
+    scores, begin, others, factors = (t.cpu().numpy() for t in (ranked, ends, j, factor))
+    picked, lowered = soft_nms_kernels.settle(scores, begin, others, factors, least)
     return torch.from_numpy(picked).to(i.device), torch.from_numpy(lowered).to(i.device)

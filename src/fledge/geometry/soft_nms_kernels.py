@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from fledge.geometry.compiled import compiled
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def _settle(scores: Floats, ends: Ints, others: Ints, factors: Floats, least: float) -> tuple[Ints, Floats]:
+@compiled
+def settle(scores: Floats, ends: Ints, others: Ints, factors: Floats, least: float) -> tuple[Ints, Floats]:
     """Take box after box by its present score, each time multiplying those of its neighbours.
 
     A box stands in the heap once, with the score that it had when it got there. Scores only fall, so that the top is
@@ -48,14 +49,3 @@ def _settle(scores: Floats, ends: Ints, others: Ints, factors: Floats, least: fl
             if waiting[others[p]]:
                 now[others[p]] *= factors[p]
     return picked[:count], now[picked[:count]]
-
-
-def _compiled(function: Any) -> Any:
-    """Compile; kept on disk where some folder for it can be written."""
-    try:
-        return njit(function, nogil=True, cache=True)
-    except RuntimeError:  # numba found no folder for its cache
-        return njit(function, nogil=True)
-
-
-settle = _compiled(_settle)
