@@ -196,6 +196,8 @@ def test_shapes_that_do_not_fit_are_named() -> None:
     for arguments in wrong:
         with pytest.raises(UsageError, match="deformable_sample: values"):
             deformable_sample(*arguments, SHAPES)
+    with pytest.raises(UsageError, match="deformable_sample: values"):
+        deformable_sample(values[:, :0], locations[:, :, :, :1], weights[:, :, :, :1], [(0, 4)])
 
 
 def test_offsets_around_points_are_cells_of_each_level() -> None:

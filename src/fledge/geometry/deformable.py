@@ -120,6 +120,7 @@ def _sizes(shapes: Sequence[tuple[int, int]], like: Tensor) -> tuple[Tensor, Ten
 def _check(values: Tensor, locations: Tensor, weights: Tensor, shapes: Sequence[tuple[int, int]]) -> None:
     cells = sum(h * w for h, w in shapes)
     fits = values.ndim == 4 and locations.ndim == 6 and values.shape[1] == cells and locations.shape[5] == 2
+    fits = fits and all(min(shape) > 0 for shape in shapes)  # the loop reads a cell for every sample
     if fits:
         fits = (values.shape[0], values.shape[2]) == (locations.shape[0], locations.shape[2])
         fits = fits and locations.shape[3] == len(shapes) and weights.shape == locations.shape[:5]
