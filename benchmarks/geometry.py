@@ -156,26 +156,26 @@ def measure(work: Work, implementations: list[Peer], rounds: int) -> dict[str, A
         for p in implementations
         if work.kind in p.makers and work.size <= p.most.get(work.kind, work.size)
     }
-    times: dict[str, list[float]] = {}
     kept: dict[str, int] = {}
-    for name, call in calls.items():
-        seconds, result = _timed(call)
-        times[name] = [seconds] if seconds > BUDGET else []  # too long for a warm-up without use
+    for name, call in calls.items():  # warms up, and compiles what is compiled on first use
+        result = call()
         if work.kind == "nms":
             kept[name] = len(result)
+        del result
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             if sum(times[name]) < BUDGET:
-                times[name].append(_timed(call)[0])
+                times[name].append(_seconds(call))
     milliseconds = {name: [1000 * t for t in found] for name, found in times.items()}
     medians = {name: statistics.median(found) for name, found in milliseconds.items()}
     return {"work": work.title, "kind": work.kind, "median_ms": medians, "rounds_ms": milliseconds, "kept": kept}
 
 
-def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+def _seconds(call: Callable[[], Any]) -> float:
     before = time.perf_counter()
-    result = call()
-    return time.perf_counter() - before, result
+    call()
+    return time.perf_counter() - before
 
 
 def machine() -> dict[str, str]:
