@@ -1,4 +1,4 @@
-"""How loops over boxes and samples are compiled. This module imports numba: import it where the loops are only."""
+"""Loops compiled by numba, kept on the disk between runs where there is a place for them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from typing import Any, TypeVar, cast
 
 from numba import njit
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-# Sums may be added up in another order, so that they use vector instructions; NaN and infinity keep their meaning.
-_LOOSE = {"reassoc", "contract", "nsz"}
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def compiled(function: Function) -> Function:
-    """Compile on first use, without the interpreter lock; kept on disk where some folder for it can be written."""
+def compiled(function: F) -> F:
+    """The function, compiled at its first call, without the interpreter's lock; 1 / 0 is infinite as in NumPy.
+
+    The compiled form lies in ``__pycache__`` or the user's cache folder, and is made anew when the function's own file
+    changes, not when that of a function it calls does: then remove it.
+    """
     return _compiled(function, False)
 
 
-def compiled_loosely(function: Function) -> Function:
-    """``compiled``, with sums in any order and multiplications fused with additions."""
-    return _compiled(function, _LOOSE)
+def compiled_loosely(function: F) -> F:
+    """``compiled``, with sums in any order, which vector instructions need; NaN and infinity keep their meaning."""
+    return _compiled(function, {"reassoc", "contract", "nsz"})
 
 
-def _compiled(function: Function, fastmath: bool | set[str]) -> Function:
+def _compiled(function: F, fastmath: bool | set[str]) -> F:
     try:
-        return cast(Function, njit(function, nogil=True, cache=True, fastmath=fastmath))
-    except RuntimeError:  # numba found no folder for its cache
-        return cast(Function, njit(function, nogil=True, fastmath=fastmath))
+        return cast(F, njit(cache=True, nogil=True, error_model="numpy", fastmath=fastmath)(function))
+    except RuntimeError:  # neither folder can be written
+        return cast(F, njit(nogil=True, error_model="numpy", fastmath=fastmath)(function))
