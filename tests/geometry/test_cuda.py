@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
-from fledge.geometry import deformable_sample, rotated_iou, rotated_iou_pairs, rotated_nms, rotated_roi_align
+from fledge.geometry import (
+    deformable_sample,
+    rotated_iou,
+    rotated_iou_pairs,
+    rotated_matrix_nms,
+    rotated_nms,
+    rotated_roi_align,
+    rotated_soft_nms,
+)
 
 from .stress import STRESS
 from .test_operators import odd_boxes, scattered
@@ -47,6 +57,14 @@ def test_suppression(count: int) -> None:
     labels = torch.arange(count) % 3
     here = rotated_nms(boxes, scores, 0.3, labels)
     assert rotated_nms(boxes.cuda(), scores.cuda(), 0.3, labels.cuda()).tolist() == here.tolist()
+
+
+@pytest.mark.parametrize("suppress", [rotated_soft_nms, rotated_matrix_nms])
+def test_suppression_of_scores(suppress: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    boxes, scores = scattered(300, 6, 200), torch.rand(300, generator=torch.Generator().manual_seed(0))
+    here, there = suppress(boxes, scores), suppress(boxes.cuda(), scores.cuda())
+    assert there[0].tolist() == here[0].tolist()
+    on_both((here[1], there[1]))
 
 
 def test_roi_align_and_deformable_sampling() -> None:

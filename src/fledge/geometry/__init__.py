@@ -14,9 +14,11 @@ from fledge.geometry.gaussian import (
     squared_wasserstein,
 )
 from fledge.geometry.iou import rotated_iou, rotated_iou_pairs
+from fledge.geometry.matrix_nms import rotated_matrix_nms
 from fledge.geometry.nms import rotated_nms
 from fledge.geometry.points import min_area_boxes, points_in_boxes
 from fledge.geometry.quads import quad_iou, quad_iou_pairs
+from fledge.geometry.soft_nms import rotated_soft_nms
 
 __all__ = [
     "CONVENTIONS",
@@ -38,9 +40,11 @@ __all__ = [
     "quad_iou_pairs",
     "rotated_iou",
     "rotated_iou_pairs",
+    "rotated_matrix_nms",
     "rotated_nms",
     "rotated_roi_align",
     "rotated_sampling_locations",
+    "rotated_soft_nms",
     "sampling_locations",
     "squared_mahalanobis",
     "squared_wasserstein",

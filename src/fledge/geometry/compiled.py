@@ -16,7 +16,16 @@ def compiled(function: F) -> F:
     The compiled form lies in ``__pycache__`` or the user's cache folder, and is made anew when the function's own file
     changes, not when that of a function it calls does: then remove it.
     """
+    return _compiled(function, False)
+
+
+def compiled_loosely(function: F) -> F:
+    """``compiled``, with sums in any order, which vector instructions need; NaN and infinity keep their meaning."""
+    return _compiled(function, {"reassoc", "contract", "nsz"})
+
+
+def _compiled(function: F, fastmath: bool | set[str]) -> F:
     try:
-        return cast(F, njit(cache=True, nogil=True, error_model="numpy")(function))
+        return cast(F, njit(cache=True, nogil=True, error_model="numpy", fastmath=fastmath)(function))
     except RuntimeError:  # neither folder can be written
-        return cast(F, njit(nogil=True, error_model="numpy")(function))
+        return cast(F, njit(nogil=True, error_model="numpy", fastmath=fastmath)(function))

@@ -15,12 +15,14 @@ from torch import Tensor
 from fledge.errors import UsageError
 from fledge.geometry.bilinear import bilinear_taps, weighted_gather
 from fledge.geometry.boxes import wrap_angle
+from fledge.geometry.sampling_operators import deformable_sum
 
 
 def deformable_sample(values: Tensor, locations: Tensor, weights: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
     """Weighted sums of bilinear samples from several maps: the core of multi-scale deformable attention.
 
     Beyond the maps lie zeros. Differentiable in all three tensors; computed in float32 at least, also under autocast.
+    On a CPU a compiled loop does it, elsewhere and in an exported program a gather: the same up to rounding.
 
     Args:
         values: (B, S, heads, D), the cells of all levels row by row, one level after the other; S is the sum of H·W.
@@ -36,6 +38,19 @@ def deformable_sample(values: Tensor, locations: Tensor, weights: Tensor, shapes
         UsageError: shapes that do not fit each other.
     """
     _check(values, locations, weights, shapes)
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    if values.device.type == "cpu" and not torch.compiler.is_exporting():
+        for other in (locations, weights):
+            dtype = torch.promote_types(dtype, other.dtype)
+        sizes = [side for shape in shapes for side in shape]
+        sums: Tensor = deformable_sum(values.to(dtype), locations.to(dtype), weights.to(dtype), sizes)
+    else:
+        sums = _gathered(values.to(dtype), locations, weights, shapes)
+    return sums.flatten(2).to(values.dtype)
+
+
+def _gathered(values: Tensor, locations: Tensor, weights: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
+    """The sums (B, Q, heads, D) as tensor operations."""
     batch, cells, heads, channels = values.shape
     height, width = _sizes(shapes, locations)
     starts = [sum(h * w for h, w in shapes[:level]) for level in range(len(shapes))]
@@ -46,10 +61,9 @@ def deformable_sample(values: Tensor, locations: Tensor, weights: Tensor, shapes
     head = torch.arange(heads, dtype=torch.int32, device=values.device)
     rows = (cell + start + image.view(-1, 1, 1, 1, 1, 1)) * heads + head.view(-1, 1, 1, 1)
     share = share * weights[..., None]
-    table = values.reshape(-1, channels).to(torch.promote_types(values.dtype, torch.float32))
     sums, taps = batch * locations.shape[1] * heads, len(shapes) * locations.shape[4] * 4
-    result = weighted_gather(table, rows.view(sums, taps), share.view(sums, taps))
-    return result.view(batch, -1, heads * channels).to(values.dtype)
+    result = weighted_gather(values.reshape(-1, channels), rows.view(sums, taps), share.view(sums, taps))
+    return result.view(batch, -1, heads, channels)
 
 
 def sampling_locations(points: Tensor, offsets: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
@@ -106,6 +120,7 @@ def _sizes(shapes: Sequence[tuple[int, int]], like: Tensor) -> tuple[Tensor, Ten
 def _check(values: Tensor, locations: Tensor, weights: Tensor, shapes: Sequence[tuple[int, int]]) -> None:
     cells = sum(h * w for h, w in shapes)
     fits = values.ndim == 4 and locations.ndim == 6 and values.shape[1] == cells and locations.shape[5] == 2
+    fits = fits and all(min(shape) > 0 for shape in shapes)  # the loop reads a cell for every sample
     if fits:
         fits = (values.shape[0], values.shape[2]) == (locations.shape[0], locations.shape[2])
         fits = fits and locations.shape[3] == len(shapes) and weights.shape == locations.shape[:5]
