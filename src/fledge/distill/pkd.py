@@ -10,7 +10,8 @@ Differs from the paper:
   equal widths); one of another size is resized to the teacher's.
 - Levels P3 to P6, as its RetinaNet; the coarsest map has too few cells for a deviation.
 
-Published results: none on oriented boxes.
+Published results (COCO, mAP, alone and distilled): RetinaNet R50 from X101 37.4 and 40.8, Faster R-CNN R50 from R101
+38.4 and 40.3, RepPoints 38.6 and 42.3. None on oriented boxes.
 """
 
 from __future__ import annotations
