@@ -139,7 +139,8 @@ def test_distil(run: Path, data: Path, tmp_path: Path) -> None:
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     student = api.distill(recipe(data, method="kd_rnet"), tmp_path / "student", teacher=run)
     names = {name for _, name, _ in read_metrics(student / "metrics.csv")}
-    assert names == {"cls", "box", "kd_cls", "kd_box", "loss", "lr"}
+    extra = {f"{kind}/{term}" for kind in ("raw", "ratio") for term in ("kd_cls", "kd_box")}
+    assert names == {"cls", "box", "kd_cls", "kd_box", "loss", "lr"} | extra
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
     assert load_recipe(student / "recipe.toml") == kd(data, run)
     assert not [k for k in weights(student) if "teacher" in k]

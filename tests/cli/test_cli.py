@@ -21,7 +21,7 @@ from fledge.errors import DataError, NumericError, ResourceError, UsageError
 
 COMMANDS = (
     "quickstart", "train", "distill", "evaluate", "detect", "check", "tile", "convert", "replay", "datasets", "methods",
-    "doctor",
+    "doctor", "study", "compare", "subset",
 )  # fmt: skip
 RECIPE = """\
 backbone = "resnet18_quarter"
