@@ -70,6 +70,7 @@ def step() -> None:
     train = build_train_step(recipe, build_detector(recipe, "abc"), None)
     image = torch.zeros(1, 3, 1024, 1024, dtype=torch.uint8)
     batch = Batch(image, torch.tensor([[1024, 1024]]), (targets(scattered(5000, 1024, 8, 40), 0.1),))
+    rotated_iou(scattered(2, 9, 1, 9), scattered(2, 9, 1, 9), aligned=True)  # loads the compiled loops
     allow(512 * MIB)
     terms = train(batch)
     torch.autograd.backward(sum(terms.values()))
@@ -80,6 +81,7 @@ def assign() -> None:
     grid = AnchorGrid(octaves=1, ratios=(1.0,))
     anchors = torch.cat(grid.grids([(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)], "cpu"))
     crowd = targets(scattered(200_000, 256, 3, 40), 0.05)
+    rotated_iou(scattered(2, 9, 1, 9), scattered(2, 9, 1, 9), aligned=True)
     allow(256 * MIB)
     print("positives", MaxIoUAssigner()(anchors, [crowd]).positives)
 

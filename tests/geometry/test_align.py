@@ -12,6 +12,8 @@ from torchvision.ops import roi_align
 from fledge.errors import UsageError
 from fledge.geometry import hulls, rotated_roi_align
 
+from .apart import apart
+
 SIZE = (3, 2)
 
 
@@ -211,6 +213,7 @@ def indexed(count: int, seed: int) -> Tensor:
     return torch.cat([torch.arange(count)[:, None] % 2, crowd(count, seed)], dim=1)
 
 
+@apart
 def test_compiles_without_a_graph_break() -> None:
     whole = torch.compile(Align(), fullgraph=True, backend="aot_eager", dynamic=True)
     for count in (6, 11):

@@ -14,6 +14,8 @@ from fledge.geometry import corners, deformable_sample, rotated_sampling_locatio
 from fledge.geometry.deformable import _gathered
 from fledge.geometry.sampling_operators import deformable_sum, deformable_sum_backward
 
+from .apart import apart
+
 SHAPES = ((6, 8), (3, 4), (1, 2))
 
 
@@ -152,6 +154,7 @@ def test_a_nan_weight_beyond_the_map_shows() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
+@apart
 def test_the_operators_keep_the_rules_of_pytorch() -> None:
     sizes = [side for shape in SHAPES for side in shape]
     given = [t.requires_grad_() for t in case(3, dtype=torch.float64)]
@@ -258,6 +261,7 @@ def inputs(seed: int, queries: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return values, boxes * torch.tensor([40, 30, 20, 10, 3.1]), offsets, weights
 
 
+@apart
 def test_compiles_without_a_graph_break() -> None:
     whole = torch.compile(Attend(), fullgraph=True, backend="aot_eager", dynamic=True)
     for queries in (5, 8):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fledge.geometry import operators, overlap, pairs, rotated_iou, rotated_iou_pairs, rotated_nms
 
+from .apart import apart
 from .stress import STRESS
 
 
@@ -137,6 +138,7 @@ def iou_and_gradients(function: Any, first: Tensor, second: Tensor) -> tuple[Ten
 
 
 @pytest.mark.parametrize("aligned", [True, False])
+@apart
 def test_iou_compiles_whole(aligned: bool) -> None:
     def iou(a: Tensor, b: Tensor) -> Tensor:
         return rotated_iou(a, b, aligned=aligned)
@@ -147,6 +149,7 @@ def test_iou_compiles_whole(aligned: bool) -> None:
         assert same(iou_and_gradients(compiled, first, second), iou_and_gradients(iou, first, second))
 
 
+@apart
 def test_suppression_compiles_whole() -> None:
     compiled = torch.compile(rotated_nms, fullgraph=True, backend="aot_eager", dynamic=True)
     for count in (60, 35):
@@ -156,6 +159,7 @@ def test_suppression_compiles_whole() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # PyTorch's check looks at tensors of its own
+@apart
 def test_operators_are_what_pytorch_expects() -> None:
     """Schema, fake tensors and autograd registration, by PyTorch's own checks."""
     first, second = scattered(12, 11).requires_grad_(), scattered(12, 12).requires_grad_()

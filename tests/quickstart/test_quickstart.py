@@ -98,7 +98,8 @@ def test_students_share_everything_but_the_method() -> None:
     plan = plan_synthetic(Path("out"), "standard", 3, None, "cpu")
     alone, distilled = plan.student_recipe(3).model_dump(), plan.distilled_recipe(3).model_dump()
     assert {k for k in alone if alone[k] != distilled[k]} == {"method"}
-    assert {k for k in distilled if k not in alone} == {k for k in distilled if k.startswith("kd_")} | {"teacher"}
+    own = {k for k in distilled if k.startswith("kd_")} | {"teacher", "teacher_control", "balance_every"}
+    assert {k for k in distilled if k not in alone} == own
 
 
 def test_teacher_differs_in_size_and_epochs_only() -> None:
