@@ -79,13 +79,14 @@ def evaluate(
         title: shown with the progress.
         remap: class names of the labels to read under another name; an empty one ignores their objects.
     """
-    predictor, recipe = load_predictor(Path(run), device)
-    metrics, found, dataset = _score(predictor, recipe, data, split, interpolation, title, remap=remap)
+    predictor, model, recipe = load_predictor(Path(run), device)
+    with joined(model.device):
+        metrics, found, dataset = _score(predictor, recipe, data, split, interpolation, title, remap=remap)
     sizes = [_input_size(tuple(size), recipe) for size in dataset.sizes.tolist()]
     size = statistics.mode(sizes)
     chosen = [i for i, s in enumerate(sizes) if s == size]
     samples = [_input(dataset, i, size, recipe) for i in chosen[:: max(1, len(chosen) // 20)][:20]]
-    cost = measure_cost(predictor.module, size, images=samples)
+    cost = measure_cost(model.module, size, images=samples)
     return Evaluation(metrics, cost, found, dataset)
 
 
@@ -104,8 +105,9 @@ def precision(
         run, data, split, interpolation, device, title: see ``evaluate``.
         limit: take at most this many images, spread evenly over the split.
     """
-    predictor, recipe = load_predictor(Path(run), device)
-    return _score(predictor, recipe, data, split, interpolation, title, limit)[0]
+    predictor, model, recipe = load_predictor(Path(run), device)
+    with joined(model.device):
+        return _score(predictor, recipe, data, split, interpolation, title, limit)[0]
 
 
 def _score(
@@ -123,8 +125,7 @@ def _score(
     dataset = open_split(recipe, folder, split or recipe.eval_split, predictor.classes, remap)
     if limit is not None and limit < len(dataset):
         dataset = dataset.subset(np.linspace(0, len(dataset) - 1, limit).round().astype(int).tolist())
-    with joined(predictor.device):
-        found = _detect_together(predictor, dataset.paths, recipe.score_threshold, title)
+    found = _detect_together(predictor, dataset.paths, recipe.score_threshold, title)
     truth = [dataset.targets(i) for i in range(len(dataset))]
     metrics = average_precision(found, truth, predictor.classes, COCO_THRESHOLDS, interpolation)
     return metrics, found, dataset

@@ -11,6 +11,7 @@ from fledge.data.datasets import open_dataset
 from fledge.data.labels import DetectionDataset, class_index
 from fledge.engine.checkpoint import load_checkpoint, newest_checkpoint
 from fledge.errors import DataError, UsageError
+from fledge.inference.model import TorchModel
 from fledge.inference.predictor import Predictor
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.recipe import DistillRecipe, Recipe, make_recipe
@@ -36,14 +37,28 @@ def load_detector(path: Path) -> tuple[RotatedRetinaNet, Recipe, dict[str, Any]]
     return detector, recipe, meta
 
 
-def load_predictor(path: Path, device: str) -> tuple[Predictor, Recipe]:
-    """The detector of a run folder or checkpoint, ready to look at images, and its recipe.
+def load_model(path: Path, device: str) -> TorchModel:
+    """The detector of a run folder or checkpoint, ready for windows.
 
     Raises:
         DataError: there is no checkpoint, or it is damaged.
     """
+    return _torch_model(path, device)[0]
+
+
+def load_predictor(path: Path, device: str) -> tuple[Predictor, TorchModel, Recipe]:
+    """The detector of a run folder or checkpoint, ready to look at images; the model in it, and its recipe.
+
+    Raises:
+        DataError: there is no checkpoint, or it is damaged.
+    """
+    model, recipe = _torch_model(path, device)
+    return Predictor(model), model, recipe
+
+
+def _torch_model(path: Path, device: str) -> tuple[TorchModel, Recipe]:
     detector, recipe, meta = load_detector(path)
-    predictor = Predictor(
+    model = TorchModel(
         detector,
         recipe.image_size,
         recipe.overlap,
@@ -51,9 +66,9 @@ def load_predictor(path: Path, device: str) -> tuple[Predictor, Recipe]:
         float(meta["pixel_scale"]),
         recipe.nms_iou,
         pick_device(device),
-        pixels=pixel_rule(recipe),
+        pixel_rule(recipe),
     )
-    return predictor, recipe
+    return model, recipe
 
 
 def load_teacher(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet | None:

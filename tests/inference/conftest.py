@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fledge.data.raster import COLOUR, PixelRule
+from fledge.inference.model import TorchModel
 from fledge.inference.predictor import Predictor
 from fledge.types import Batch, Detections, Frame, Outputs
 
@@ -83,6 +84,7 @@ def finder() -> Callable[..., Predictor]:
     ) -> Predictor:
         device = torch.device("cpu")
         detector = SquareFinder(tolerance)
-        return Predictor(detector, image_size, overlap, fit, pixel_scale, 0.1, device, batch_size, pixels)
+        model = TorchModel(detector, image_size, overlap, fit, pixel_scale, 0.1, device, pixels)
+        return Predictor(model, batch_size)
 
     return make

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import fledge.inference.predictor as module
 from fledge.data.raster import PixelRule
 from fledge.errors import DataError, UsageError
+from fledge.inference.model import TorchModel
 from fledge.inference.predictor import Predictor
 from fledge.inference.windows import windows
 from fledge.types import Detections
@@ -20,6 +21,11 @@ from fledge.types import Detections
 Image = NDArray[np.uint8]
 Make = Callable[..., Predictor]
 RED, GREEN = (255, 0, 0), (0, 255, 0)
+
+
+def network_of(predictor: Predictor) -> Any:
+    assert isinstance(predictor.model, TorchModel)
+    return predictor.model.module
 
 
 def scene(height: int, width: int, patches: list[tuple[int, int, int, int, tuple[int, int, int]]]) -> Image:
@@ -104,7 +110,7 @@ def test_windows_of_neighbouring_images_share_a_batch(finder: Make) -> None:
     predictor = finder(batch_size=4)
     seen: list[int] = []
     found = predictor.detect_many([scene(60, 60, [(9, 9, 12, 8, RED)])] * 5, advance=seen.append)
-    module: Any = predictor.module
+    module = network_of(predictor)
     assert module.batches == [(4, 3, 64, 64), (1, 3, 64, 64)]
     assert (len(found), seen, [d.frame.image_id for d in found]) == (5, [1, 2, 3, 4, 5], list("01234"))
 
@@ -152,7 +158,7 @@ def test_fitted_detectors_cut_images_far_larger_than_those_of_training(finder: M
     patches = [(40, 40, 80, 40, RED), (600, 300, 40, 120, GREEN), (288, 440, 80, 80, RED)]
     predictor = finder(image_size=96, fit=True, pixel_scale=0.25)
     found = predictor.detect(scene(600, 800, patches))
-    network: Any = predictor.module
+    network = network_of(predictor)
     assert network.batches  # 200×150 network pixels: windows of 96
     assert all(shape[2:] == (96, 96) for shape in network.batches)
     assert rows(found) == truth(patches)
@@ -162,7 +168,7 @@ def test_the_border_between_one_window_and_many(finder: Make) -> None:
     for side, count in ((500, 1), (575, 1), (577, 4)):  # 1.5 times 384
         predictor = finder(image_size=96, fit=True, pixel_scale=0.25)
         predictor.detect(scene(side, side, []))
-        network: Any = predictor.module
+        network = network_of(predictor)
         assert sum(shape[0] for shape in network.batches) == count
 
 
@@ -174,7 +180,7 @@ def test_a_scale_can_be_asked_for(finder: Make) -> None:
 def test_grey_arrays_become_rgb(finder: Make) -> None:
     predictor = finder()
     assert len(predictor.detect(np.full((50, 70), 200, dtype=np.uint8))) == 0
-    network: Any = predictor.module
+    network = network_of(predictor)
     assert network.batches == [(1, 3, 64, 96)]
 
 
@@ -204,7 +210,7 @@ def test_arrays_of_other_channels(finder: Make, channels: int) -> None:
     predictor = finder(fit=True, pixel_scale=0.4, pixels=PixelRule(tuple(range(1, channels + 1))))
     image = np.full((200, 150, channels), 7, np.uint8)
     seen: list[torch.Tensor] = []
-    predictor.module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    network_of(predictor).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     predictor.detect(image)
     assert seen[0].shape == (1, channels, 96, 96)
     assert bool((seen[0][:, :, :, :72] == 7).all())

@@ -50,14 +50,14 @@ def run_scene(plan: Plan, held_out: DetectionDataset) -> SceneResult:
     folder = plan.out / "scene"
     shown = to_rgb(image)
     write_bytes(folder / "scene.png", encode(shown, "png"))
-    found = predictor.detect(image, SCORE, scale=predictor.pixel_scale)
+    found = predictor.detect(image, SCORE, scale=predictor.model.pixel_scale)
     found = replace(found, frame=replace(found.frame, image_id="scene"))
     for form in WRITERS:
         write_detections([found], folder, form)
     picture = draw_boxes(shown, found.boxes, found.labels, found.classes)
     write_bytes(folder / "scene.detections.jpg", encode(picture, "jpeg", 90))
-    height, width = (round(side * predictor.pixel_scale) for side in image.shape[:2])
-    count = len(windows(height, width, predictor.image_size, predictor.overlap))
+    height, width = (round(side * predictor.model.pixel_scale) for side in image.shape[:2])
+    count = len(windows(height, width, predictor.model.image_size, predictor.model.overlap))
     return SceneResult(shown, picture, found, count, origin)
 
 
