@@ -127,7 +127,7 @@ def test_another_runner(run: Path, tmp_path: Path) -> None:
             yield k, pickle.loads(pickle.dumps(do_job(pickle.loads(pickle.dumps(jobs[k])))))
 
     for form in ("gpkg", "coco"):
-        settings = SceneSettings(form, score=0.0)  # type: ignore[arg-type]
+        settings = SceneSettings(form, score=0.0)
         plain = detect_scenes(run, [tmp_path / "in"], tmp_path / f"{form}1", settings, device="cpu")
         other = detect_scenes(run, [tmp_path / "in"], tmp_path / f"{form}2", settings, device="cpu", runner=backwards)
         assert [r.objects for r in plain] == [r.objects for r in other]

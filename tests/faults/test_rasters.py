@@ -207,7 +207,7 @@ def test_places_in_every_form(tmp_path: Path) -> None:
     """No CRS: pixel GeoJSON refused, CSV in pixels offered. Rotated and south-up transforms: applied in full.
     Pixel-is-point: honoured. GCPs or RPC only: refused with a hint. Antimeridian: cut in two (RFC 7946)."""
     patch = [(9, 9, 40, 20, RED)]
-    image = painted(96, 96, patch)  # type: ignore[arg-type]
+    image = painted(96, 96, patch)
 
     def bounds(name: str, **profile: Any) -> NDArray[np.float64]:
         import pyogrio
