@@ -18,7 +18,7 @@ GEO = Path(__file__).parents[1] / ".." / "shared" / "data" / "geo"
 @pytest.mark.slow
 @pytest.mark.skipif(not GEO.is_dir(), reason="no ../shared/data/geo here")
 def test_boxes_lie_on_the_roofs(tmp_path: Path) -> None:
-    """After a short training, most of the best boxes are centred on buildings that were mapped as polygons in WGS 84."""
+    """After a short training, most of the best boxes are centred on buildings, mapped as polygons in WGS 84."""
     figures = roofs.run(GEO / "mosaic_z21_A.tif", GEO / "mosaic_z21_A.dota.txt", tmp_path, epochs=60)
     assert (figures["labels west"], figures["labels east"]) == (61, 40)
     meta, _, shapes, values = pyogrio.raw.read(tmp_path / "roofs.gpkg")

@@ -102,6 +102,7 @@ def die(job: Job) -> Outcome:
     return do_job(job)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker is killed: exit 5 and how to go on, never a hang; the same command goes on."""
     (tmp_path / "in").mkdir()

@@ -41,10 +41,9 @@ def scanned(path: Path, journal: Path, **changes: Any) -> Found:
 def measure_sparse() -> None:
     """In a fresh process: find the patches of the scene named in ``SCENE``."""
     path = Path(os.environ["SCENE"])
-    scan = scan_scene(
-        square_model(1024, 200), path, path.with_suffix(".journal"), SceneSettings(score=0.0, batch_size=1)
-    )
-    found, _ = merged(path.with_suffix(".journal"))
+    journal = path.with_suffix(".journal")
+    scan = scan_scene(square_model(1024, 200), path, journal, SceneSettings(score=0.0, batch_size=1))
+    found, _ = merged(journal)
     print(f"{len(found)} objects, {scan.windows} windows, {scan.skipped} skipped")
 
 
