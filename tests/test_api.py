@@ -296,5 +296,5 @@ def test_a_damaged_run_is_refused(run: Path, tmp_path: Path) -> None:
 def test_fitted_runs_remember_their_scale(data: Path, tmp_path: Path) -> None:
     run = api.train(recipe(data, view="fit", epochs=1), tmp_path / "run")
     predictor = fledge.load(run, "cpu")
-    assert predictor.pixel_scale == 64 / 80
+    assert predictor.model.pixel_scale == 64 / 80
     assert api.evaluate(run, device="cpu").cost.size == (64, 64)

@@ -26,7 +26,7 @@ LAYERS = (
     ("runs",),
     ("validation",),
     ("training", "file_evaluation", "provenance"),
-    ("api", "quickstart", "diagnosis", "method_cards", "dataset_cards", "replay"),
+    ("api", "scenes", "quickstart", "diagnosis", "method_cards", "dataset_cards", "replay"),
     ("study",),
     ("cli",),
     ("__main__",),

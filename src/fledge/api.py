@@ -25,6 +25,7 @@ from fledge.evaluation.cost import Cost, measure_cost
 from fledge.evaluation.fingerprint import labels_sha256
 from fledge.evaluation.protocols import protocol_named
 from fledge.file_evaluation import evaluate_files
+from fledge.inference.model import TorchModel
 from fledge.inference.predictor import Predictor, Source
 from fledge.inference.together import detect_together, own_share
 from fledge.recipe import Recipe
@@ -67,7 +68,7 @@ class Evaluation:
     about: dict[str, Any]
 
 
-def load(run: str | Path, device: str = "auto") -> Predictor:
+def load(run: str | Path, device: str = "auto") -> Predictor[TorchModel]:
     """A trained detector from a run folder or one of its checkpoints.
 
     Example:
@@ -113,7 +114,7 @@ def evaluate(
     size = statistics.mode(sizes)
     chosen = [i for i, s in enumerate(sizes) if s == size]
     samples = [_input(dataset, i, size, recipe) for i in chosen[:: max(1, len(chosen) // 20)][:20]]
-    cost = measure_cost(predictor.module, size, images=samples)
+    cost = measure_cost(predictor.model.module, size, images=samples)
     about = {"nms": _suppression(recipe), "labels_sha256": labels_sha256(case)}
     return Evaluation(score(case, rules), cost, found, dataset, case, about)
 
@@ -139,7 +140,7 @@ def precision(
 
 
 def _detected(
-    predictor: Predictor,
+    predictor: Predictor[TorchModel],
     recipe: Recipe,
     data: str | Path | None,
     split: str | None,
@@ -154,7 +155,7 @@ def _detected(
     dataset = open_split(recipe, folder, split or recipe.eval_split, predictor.classes, remap, names)
     if limit is not None and limit < len(dataset):
         dataset = dataset.subset(np.linspace(0, len(dataset) - 1, limit).round().astype(int).tolist())
-    with joined(predictor.device), progress(title, len(own_share(dataset.paths))) as advance:
+    with joined(predictor.model.device), progress(title, len(own_share(dataset.paths))) as advance:
         found = detect_together(predictor, dataset.paths, recipe.score_threshold, lambda n: advance(n, ""))
     truth = [dataset.targets(i) for i in range(len(dataset))]
     return case_of(found, truth, predictor.classes), found, dataset
@@ -166,7 +167,7 @@ def _suppression(recipe: Recipe) -> dict[str, float | int]:
 
 
 def detect(
-    run: str | Path | Predictor, sources: Sequence[Source], score_threshold: float = 0.3, device: str = "auto"
+    run: str | Path | Predictor[Any], sources: Sequence[Source], score_threshold: float = 0.3, device: str = "auto"
 ) -> list[Detections]:
     """Detections of a trained detector in some images (files or arrays), in pixels of each image.
 

@@ -13,6 +13,7 @@ from fledge.data.datasets import open_dataset
 from fledge.data.labels import DetectionDataset, class_index
 from fledge.engine.checkpoint import checkpoint_at, load_checkpoint
 from fledge.errors import DataError, UsageError
+from fledge.inference.model import TorchModel
 from fledge.inference.predictor import Predictor
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.recipe import DistillRecipe, Recipe, make_recipe
@@ -40,17 +41,26 @@ def load_detector(path: Path) -> tuple[RotatedRetinaNet, Recipe, dict[str, Any]]
     return detector, recipe, meta
 
 
-def load_predictor(path: Path, device: str) -> tuple[Predictor, Recipe]:
+def load_predictor(path: Path, device: str) -> tuple[Predictor[TorchModel], Recipe]:
     """The detector of a run folder or checkpoint, ready to look at images, and its recipe.
 
     Raises:
         DataError: there is no checkpoint, or it is damaged.
     """
     detector, recipe, meta = load_detector(path)
-    return make_predictor(detector, recipe, float(meta["pixel_scale"]), pick_device(device)), recipe
+    return Predictor(make_model(detector, recipe, float(meta["pixel_scale"]), pick_device(device))), recipe
 
 
-def make_predictor(detector: RotatedRetinaNet, recipe: Recipe, pixel_scale: float, device: torch.device) -> Predictor:
+def load_model(path: Path, device: str) -> TorchModel:
+    """The detector of a run folder or checkpoint, ready for windows.
+
+    Raises:
+        DataError: there is no checkpoint, or it is damaged.
+    """
+    return load_predictor(path, device)[0].model
+
+
+def make_model(detector: RotatedRetinaNet, recipe: Recipe, pixel_scale: float, device: torch.device) -> TorchModel:
     """A detector, used as its recipe says.
 
     Args:
@@ -59,7 +69,7 @@ def make_predictor(detector: RotatedRetinaNet, recipe: Recipe, pixel_scale: floa
         pixel_scale: network pixels for each image pixel in training.
         device: where to compute.
     """
-    return Predictor(
+    return TorchModel(
         detector,
         recipe.image_size,
         recipe.overlap,
@@ -67,7 +77,7 @@ def make_predictor(detector: RotatedRetinaNet, recipe: Recipe, pixel_scale: floa
         pixel_scale,
         recipe.nms_iou,
         device,
-        pixels=pixel_rule(recipe),
+        pixel_rule(recipe),
     )
 
 

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from fledge.distributed import as_on_first
 from fledge.evaluation.average_precision import evaluate
+from fledge.inference.predictor import Predictor
 from fledge.inference.together import detect_together, own_share
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.recipe import Recipe
-from fledge.runs import make_predictor, open_split
+from fledge.runs import make_model, open_split
 
 
 class Validation:
@@ -41,7 +42,7 @@ class Validation:
         pixel_scale: float,
         device: torch.device,
     ) -> None:
-        self.predictor = make_predictor(copy.deepcopy(detector), recipe, pixel_scale, device)
+        self.predictor = Predictor(make_model(copy.deepcopy(detector), recipe, pixel_scale, device))
         self.score_threshold = recipe.score_threshold
         data, names = recipe.eval_data or recipe.data, recipe.eval_list
         self.dataset = open_split(recipe, data, recipe.eval_split, classes, names=names)
@@ -53,9 +54,9 @@ class Validation:
             weights: a state dict of the detector; of the first process, if there are several.
             show: called with a line of text as images are done.
         """
-        module, paths = self.predictor.module, self.dataset.paths
+        module, paths = self.predictor.model.module, self.dataset.paths
         count = len(own_share(paths))
-        cuda = [self.predictor.device] if self.predictor.device.type == "cuda" else []
+        cuda = [self.predictor.model.device] if self.predictor.model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             module.load_state_dict(weights)
             as_on_first(module.state_dict().values())

@@ -12,7 +12,7 @@ from fledge.data.catalogue.hrrsd import HRRSD_CLASSES
 from fledge.data.catalogue.sar_aircraft import SAR_AIRCRAFT_CLASSES
 from fledge.data.datasets import detect_format, open_dataset
 from fledge.errors import DataError
-from fledge.inference.writers import WRITERS
+from fledge.inference.writers import write_detections
 from fledge.types import Detections, Frame
 
 
@@ -84,7 +84,8 @@ def test_a_class_with_a_slash(tmp_path: Path) -> None:
     frame = Frame("1", (64, 96))
     boxes = dataset.targets(0).boxes
     found = Detections(boxes, boxes[:, 0] / 100, dataset.targets(0).labels, dataset.classes, frame)
-    assert sorted(WRITERS["dota"]([found])) == ["Task1_A320_321.txt", "Task1_other.txt"]
+    written = write_detections([found], tmp_path / "found", "dota")
+    assert sorted(path.name for path in written) == ["Task1_A320_321.txt", "Task1_other.txt"]
     assert open_dataset(tmp_path, "train", ["A320_321", "other"]).labels.tolist() == [0, 1]
 
 

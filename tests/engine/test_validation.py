@@ -82,7 +82,7 @@ def test_training_is_the_same_with_and_without(data: Path, plain: Path, tmp_path
 def test_no_random_number_is_drawn_from_what_training_draws_from(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detect = Predictor.detect_many
 
-    def noisy(self: Predictor, *rest: Any, **named: Any) -> Any:
+    def noisy(self: Predictor[Any], *rest: Any, **named: Any) -> Any:
         torch.rand(5)
         return detect(self, *rest, **named)
 
@@ -164,7 +164,7 @@ def test_the_best_is_kept_and_the_first_of_equals(data: Path, tmp_path: Path, mo
     assert all(torch.equal(value, seen[1][name]) for name, value in groups["ema"].items())
     assert tiny.checkpoint(run).name == "step-00000012"
     assert load_checkpoint(tiny.checkpoint(run))[0]["meta"]["selected_on"] == expected
-    loaded = api.load(run / "best", "cpu").module.state_dict()
+    loaded = api.load(run / "best", "cpu").model.module.state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in groups["ema"].items())
 
 

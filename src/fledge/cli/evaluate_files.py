@@ -72,12 +72,12 @@ def write_submission(
     from fledge import api
     from fledge.errors import UsageError
     from fledge.file_evaluation import submit_detections, submit_files
-    from fledge.inference.writers import image_files
+    from fledge.scenes import scene_files
 
     if detections is not None and run is None:
         submit_files(detections, out, protocol, _merging(merge))
     elif run is not None and data is not None and detections is None:
-        files = image_files([data])
+        files = scene_files([data])
         submit_detections(api.detect(run, files, _LEAST_SCORE, device), files, out, protocol)
     else:
         raise UsageError("what to submit: give a run folder and --data with the images, or --detections")

@@ -44,11 +44,11 @@ def read_bands(path: Path, form: str, bands: Sequence[int]) -> tuple[NDArray[np.
     except (RasterioError, IndexError, ValueError, MemoryError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise DataError(f"unreadable image: {path}: {reason}: replace the file by an intact copy") from error
-    return samples.transpose(1, 2, 0), _missing(samples, empty)
+    return samples.transpose(1, 2, 0), missing_samples(samples, empty)
 
 
-def _missing(samples: NDArray[np.generic], empty: Sequence[float | None]) -> NDArray[np.bool_] | None:
-    """Which of (C, H, W) samples are missing, as (H, W, C), given the no-data value of each band."""
+def missing_samples(samples: NDArray[np.generic], empty: Sequence[float | None]) -> NDArray[np.bool_] | None:
+    """Which of (C, H, W) samples are missing, as (H, W, C), given the no-data value of each band (None: no one)."""
     floating = np.issubdtype(samples.dtype, np.floating)
     if not floating and all(value is None for value in empty):
         return None

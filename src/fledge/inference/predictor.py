@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fledge.data.raster import COLOUR, PixelRule, read_image
-from fledge.data.transforms import pad_colour, resize
+from fledge.data.raster import PixelRule, read_image
+from fledge.data.transforms import resize
 from fledge.errors import UsageError
 from fledge.geometry.nms import rotated_nms
+from fledge.inference.model import WindowModel, stack
 from fledge.inference.windows import Window, windows
-from fledge.types import Detections, Detector, Frame
+from fledge.types import Detections, Frame
 
 Image = NDArray[np.uint8]
 Source = str | Path | Image
+Model = TypeVar("Model", bound=WindowModel, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Piece:
     window: Window
 
 
-class Predictor:
+class Predictor(Generic[Model]):
     """Runs a detector on whole images, or on overlapping windows of large ones.
 
     An image is brought to the scale the detector was trained at. If it is then larger than ``image_size`` it is cut
@@ -40,40 +42,22 @@ class Predictor:
     near the seams goes by class-aware rotated NMS, so the result does not depend on the order of the windows.
 
     Args:
-        detector: a trained detector; moved to ``device`` and put in eval mode.
-        image_size: side of a window, pixels of the network's input.
-        overlap: of neighbouring windows; should exceed the largest object.
-        fit: the detector was trained on whole images shrunk to ``image_size``. Images up to one and a half times as
-            large as those of the training set are then shrunk to one window.
-        pixel_scale: network pixels for each image pixel in training (1 unless ``fit``).
-        nms_iou: for the merge of windows.
-        device: where to compute.
+        model: a trained detector and how it wants its windows.
         batch_size: windows computed at once.
-        pixels: how files are read, as in training; C channels.
     """
 
-    def __init__(
-        self,
-        detector: Detector,
-        image_size: int,
-        overlap: int,
-        fit: bool,
-        pixel_scale: float,
-        nms_iou: float,
-        device: torch.device,
-        batch_size: int = 4,
-        pixels: PixelRule = COLOUR,
-    ) -> None:
-        self.detector = detector
-        self.image_size, self.overlap = image_size, overlap
-        self.fit, self.pixel_scale = fit, pixel_scale
-        self.nms_iou, self.device, self.batch_size, self.pixels = nms_iou, device, batch_size, pixels
-        self.module: torch.nn.Module = detector.to(device).eval()  # type: ignore[attr-defined]
+    def __init__(self, model: Model, batch_size: int = 4) -> None:
+        self.model, self.batch_size = model, batch_size
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the labels."""
-        return self.detector.classes
+        return self.model.classes
+
+    @property
+    def pixels(self) -> PixelRule:
+        """How files are read."""
+        return self.model.pixels
 
     def detect(self, source: Source, score_threshold: float = 0.05, scale: float | None = None) -> Detections:
         """Find the objects of one image.
@@ -112,9 +96,9 @@ class Predictor:
             for i, source in enumerate(sources):
                 image, name = _load(source, self.pixels)
                 frames.append(Frame(image_id=name or str(i), size=image.shape[:2]))
-                scales.append(scale or self._scale(*image.shape[:2]))
+                scales.append(scale or default_scale(self.model, *image.shape[:2]))
                 found.append([])
-                yield from self._cut(i, _resize(image, scales[-1]))
+                yield from self._cut(i, resized(image, scales[-1]))
                 if advance is not None:
                     advance(i + 1)
 
@@ -124,30 +108,15 @@ class Predictor:
         merged = [self._merge(*row) for row in zip(found, frames, scales, strict=True)]
         return [d.above(score_threshold) for d in merged]
 
-    def _scale(self, height: int, width: int) -> float:
-        if not self.fit:
-            return self.pixel_scale
-        whole = self.image_size / max(height, width)
-        return whole if whole > self.pixel_scale / 1.5 else self.pixel_scale
-
     def _cut(self, index: int, image: Image) -> Iterator[Piece]:
         height, width = image.shape[:2]
-        for w in windows(height, width, self.image_size, self.overlap):
+        for w in windows(height, width, self.model.image_size, self.model.overlap):
             yield Piece(index, image[w.y : w.y + w.height, w.x : w.x + w.width], w)
 
-    @torch.no_grad()
     def _run(self, pieces: Sequence[Piece]) -> list[Detections]:
         """Detections of each piece in pixels of its (scaled) image, those of the owned part only."""
-        sizes = torch.tensor([p.pixels.shape[:2] for p in pieces])
-        height, width = (int(-(-side // 32) * 32) for side in sizes.amax(dim=0).tolist())
-        channels = self.pixels.channels
-        images = np.empty((len(pieces), height, width, channels), dtype=np.uint8)
-        images[:] = pad_colour(channels)
-        for row, piece in zip(images, pieces, strict=True):
-            row[: piece.pixels.shape[0], : piece.pixels.shape[1]] = piece.pixels
-        outputs = self.detector(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(self.device))
-        found = self.detector.decode(outputs, sizes.to(self.device))
-        return [_place(d.to("cpu"), p.window) for d, p in zip(found, pieces, strict=True)]
+        found = self.model.run(*stack([p.pixels for p in pieces], self.pixels.channels))
+        return [_place(d, p.window) for d, p in zip(found, pieces, strict=True)]
 
     def _merge(self, parts: Sequence[Detections], frame: Frame, scale: float) -> Detections:
         """All windows of one image as one set, in pixels of the image."""
@@ -155,7 +124,7 @@ class Predictor:
         scores = torch.cat([p.scores for p in parts])
         labels = torch.cat([p.labels for p in parts])
         if len(parts) > 1:
-            keep = rotated_nms(boxes, scores, self.nms_iou, labels)
+            keep = rotated_nms(boxes, scores, self.model.nms_iou, labels)
             boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
         boxes = torch.cat([boxes[:, :4] / scale, boxes[:, 4:]], dim=1)
         return Detections(boxes, scores, labels, self.classes, frame)
@@ -183,7 +152,16 @@ def _batches(pieces: Iterator[Piece], size: int) -> Iterator[list[Piece]]:
         yield group
 
 
-def _resize(image: Image, scale: float) -> Image:
+def default_scale(model: WindowModel, height: int, width: int) -> float:
+    """Network pixels for each pixel of an image of that size, if nothing else is said."""
+    if not model.fit:
+        return model.pixel_scale
+    whole = model.image_size / max(height, width)
+    return whole if whole > model.pixel_scale / 1.5 else model.pixel_scale
+
+
+def resized(image: Image, scale: float) -> Image:
+    """An image (H, W, C) at ``scale`` times its size."""
     if scale == 1:
         return image
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

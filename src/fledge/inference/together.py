@@ -17,7 +17,10 @@ def own_share(paths: Sequence[Path]) -> Sequence[Path]:
 
 
 def detect_together(
-    predictor: Predictor, paths: Sequence[Path], score_threshold: float, advance: Callable[[int], Any] | None = None
+    predictor: Predictor[Any],
+    paths: Sequence[Path],
+    score_threshold: float,
+    advance: Callable[[int], Any] | None = None,
 ) -> list[Detections]:
     """Detections in some images, each computed by one of the processes, on all of them.
 
