@@ -25,7 +25,7 @@ LAYERS = (
     ("recipe", "build"),
     ("runs",),
     ("training",),
-    ("api", "quickstart", "diagnosis", "method_cards", "replay"),
+    ("api", "quickstart", "diagnosis", "method_cards", "replay", "serve"),
     ("cli",),
     ("__main__",),
 )

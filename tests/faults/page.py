@@ -60,6 +60,7 @@ SECTIONS = {
     "losses": "Losses",
     "memory": "Memory",
     "weight_files": "Weights from strangers",
+    "service": "The HTTP service",
 }
 
 

@@ -25,6 +25,7 @@ from fledge.cli.evaluate import evaluate
 from fledge.cli.methods import methods
 from fledge.cli.quickstart import quickstart
 from fledge.cli.replay import replay
+from fledge.cli.serve import serve
 from fledge.cli.tile import tile
 from fledge.cli.train import train
 from fledge.errors import FledgeError
@@ -38,7 +39,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, distill, evaluate, detect, tile, convert, check, replay, methods, doctor):
+COMMANDS = (quickstart, train, distill, evaluate, detect, serve, tile, convert, check, replay, methods, doctor)
+for command in COMMANDS:
     app.command()(command)
 
 
