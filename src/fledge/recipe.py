@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fledge.errors import UsageError
 
+_MOST_BYTES = 1_000_000
+
 
 class Recipe(BaseModel):
     """Settings of one training run without distillation. Lengths are pixels of the network's input."""
@@ -153,8 +155,16 @@ def load_recipe(path: str | Path, **changes: Any) -> Recipe:
             raise UsageError(f"no such recipe: {path}: give a TOML file, or one of the {hint}")
         file = shipped[str(path)]
     try:
-        settings = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        with file.open("rb") as stream:
+            data = stream.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise UsageError(f"recipe too large: {file}: more than {_MOST_BYTES} bytes: a recipe has some 60 lines")
+        settings = tomllib.loads(data.decode())
+    except OSError as error:
+        raise UsageError(f"cannot read recipe: {file}: {error.strerror}: check its permissions") from error
+    except RecursionError:
+        raise UsageError(f"not TOML: {file}: lists nested without end: a recipe is flat") from None
+    except ValueError as error:  # among them TOMLDecodeError and UnicodeDecodeError
         raise UsageError(f"not TOML: {file}: {error}") from None
     return make_recipe({**settings, **changes}, str(file))
 

@@ -61,6 +61,7 @@ SECTIONS = {
     "memory": "Memory",
     "weight_files": "Weights from strangers",
     "service": "The HTTP service",
+    "hostile": "Files from strangers",
 }
 
 
