@@ -22,6 +22,7 @@ from fledge.cli.detect import detect
 from fledge.cli.distill import distill
 from fledge.cli.doctor import doctor
 from fledge.cli.evaluate import evaluate
+from fledge.cli.map import map as map_results
 from fledge.cli.methods import methods
 from fledge.cli.quickstart import quickstart
 from fledge.cli.replay import replay
@@ -39,7 +40,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (quickstart, train, distill, evaluate, detect, serve, tile, convert, check, replay, methods, doctor)
+COMMANDS = (
+    quickstart, train, distill, evaluate, detect, map_results, serve, tile, convert, check, replay, methods, doctor,
+)  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
 

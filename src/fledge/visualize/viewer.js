@@ -2,7 +2,7 @@
 // one <section class="viewer">; its `show(scene)` takes what fledge.visualize.viewer.scene_data describes.
 const makeViewer = (root) => {
   const find = (selector) => root.querySelector(selector);
-  const canvas = find("canvas"), tip = find(".tip"), bar = find(".bar"), north = find(".north");
+  const canvas = find("canvas"), tip = find(".tip"), bar = find(".bar"), north = find(".north"), where = find(".where");
   const score = find(".score input"), scoreText = find(".score output"), list = find(".class-list"), said = find(".said");
   const pen = canvas.getContext("2d");
   const CELLS = 64, SMALL = 4; // cells of the look-up grid along a side; pixels below which a box is a dot
@@ -176,6 +176,16 @@ const makeViewer = (root) => {
     tip.style.top = Math.max(4, py + 14 + box.height > height ? py - box.height - 10 : py + 14) + "px";
   };
 
+  // Where the pointer is in the world.
+  const locate = (at) => {
+    where.hidden = !at || !scene.world;
+    if (where.hidden) return;
+    const [a, b, c, d, e, f] = scene.world, x = (at[0] - view.x) / view.scale, y = (at[1] - view.y) / view.scale;
+    const digits = Math.max(0, Math.min(7, Math.ceil(-Math.log10(Math.hypot(a, d)))));
+    const [east, north] = [a * x + b * y + c, d * x + e * y + f].map((value) => value.toFixed(digits));
+    where.textContent = [east, north, scene.crs].filter(Boolean).join("  ");
+  };
+
   // From box to box in the order of scores, for those who use the keyboard.
   const step = (by) => {
     const all = order.filter(visible);
@@ -258,6 +268,7 @@ const makeViewer = (root) => {
   canvas.addEventListener("pointermove", (event) => {
     if (!scene) return;
     const now = place(event), last = pointers.get(event.pointerId);
+    locate(now);
     if (!last) return choose(under(...now), ...now);
     if (pointers.size === 2) {
       const [, other] = [...pointers].find(([id]) => id !== event.pointerId);
@@ -271,7 +282,10 @@ const makeViewer = (root) => {
   });
   for (const end of ["pointerup", "pointercancel"])
     canvas.addEventListener(end, (event) => pointers.delete(event.pointerId));
-  canvas.addEventListener("pointerleave", () => pointers.size || choose(-1));
+  canvas.addEventListener("pointerleave", () => {
+    locate(null);
+    if (!pointers.size) choose(-1);
+  });
   canvas.addEventListener("wheel", (event) => {
     if (!scene) return;
     event.preventDefault();

@@ -10,6 +10,7 @@ The script takes a scene as JSON, in pixels of the scene:
     scores, labels  N each
     metres          ground length of one pixel, or null
     north           angle by which north is turned from the top of the scene, radians clockwise, or null
+    world, crs      affine transform from pixels to the reference system of that name, for the pointer's place, or null
     start           score from which boxes are shown at first; none: all
     picture         set by the page's own script: an image or bitmap of the whole scene at any size, or null
 """
