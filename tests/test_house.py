@@ -25,13 +25,13 @@ LAYERS = (
     ("recipe", "build"),
     ("runs",),
     ("training",),
-    ("api", "quickstart", "diagnosis", "method_cards", "replay", "serve"),
+    ("api", "scenes", "quickstart", "diagnosis", "method_cards", "replay", "serve", "cluster"),
     ("cli",),
     ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # Within one level these may import those. Inference needs only the Detector protocol of engine.train_step.
-SIDEWAYS = {("build", "recipe"), ("quickstart", "api")}
+SIDEWAYS = {("build", "recipe"), ("cluster", "scenes"), ("quickstart", "api")}
 
 
 def room_of(module: str) -> str:
