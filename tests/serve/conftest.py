@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.inference.conftest import Image, SquareFinder
+from tests.inference.squares import Image, SquareFinder
 
 from fledge.inference.model import TorchModel
 from fledge.serve.app import make_app

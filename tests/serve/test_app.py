@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from tests.serve.conftest import HeldModel, encoded, squares
 
 import fledge
 from fledge.inference.predictor import Predictor
+from fledge.inference.scene import SceneSettings, detect_scene
 
 Make = Callable[..., Any]
 
@@ -82,6 +85,43 @@ def test_an_image_without_objects(client: Make, form: Make) -> None:
     found = client().post("/detect", **form(encoded(np.full((1, 1, 3), 7, np.uint8)))).json()
     assert found["detections"] == []
     assert (found["width"], found["height"]) == (1, 1)
+
+
+def geotiff(path: Path, crs: str = "EPSG:32636", turn: float = 0) -> Path:
+    """``squares`` on the ground: 0.5 m a pixel, turned by some degrees."""
+    c, s = np.cos(np.radians(turn)) / 2, np.sin(np.radians(turn)) / 2
+    transform = Affine(c, s, 450_000, s, -c, 36_000)
+    image = squares()
+    with rasterio.open(
+        path, "w", driver="GTiff", width=160, height=120, count=3, dtype="uint8", crs=crs, transform=transform
+    ) as file:
+        file.write(image.transpose(2, 0, 1))
+    return path
+
+
+def test_geojson_as_the_command_writes_it(client: Make, form: Make, model: HeldModel, tmp_path: Path) -> None:
+    path = geotiff(tmp_path / "scene.tif", turn=30)
+    detect_scene(model, path, tmp_path / "out.geojson", SceneSettings("geojson"))
+    wanted = json.loads((tmp_path / "out.geojson").read_text())["features"]
+    answer = client().post("/detect", **form(path.read_bytes(), "scene.tif"))
+    assert answer.headers["content-type"] == "application/geo+json"
+    found = answer.json()["features"]
+    assert len(found) == len(wanted) == 2
+    for one, other in zip(found, wanted, strict=True):
+        assert one["geometry"] == other["geometry"]
+        told = other["properties"]
+        assert one["properties"] == {key: told[key] for key in one["properties"]}
+    by_file = client(tmp_path).post("/detect", json={"path": "scene.tif"})
+    assert by_file.content == answer.content
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.geojson", "scene.tif"]
+
+
+def test_pixels_of_a_place(client: Make, form: Make, tmp_path: Path) -> None:
+    found = client().post("/detect?format=pixels", **form(geotiff(tmp_path / "s.tif", turn=30).read_bytes())).json()
+    assert found["coordinates"] == "pixels"
+    assert found["crs"] == "EPSG:32636"
+    assert found["metres_per_pixel"] == pytest.approx(0.5, rel=2e-3)
+    assert found["north"] == pytest.approx(np.radians(30), abs=0.01)  # what is up lies 30 degrees west of north
 
 
 def test_geojson_needs_coordinates(client: Make, form: Make) -> None:

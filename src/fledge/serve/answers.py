@@ -6,10 +6,15 @@ from typing import Any
 
 from fledge.errors import UsageError
 from fledge.types import Detections
+from fledge.visualize.map_page import ground
 
 
 def in_pixels(found: Detections) -> dict[str, Any]:
-    """Boxes and polygons in pixels of the image: x to the right, y down, from the outer corner of the first pixel."""
+    """Boxes and polygons in pixels of the image: x to the right, y down, from the outer corner of the first pixel.
+
+    Where the image is georeferenced, its transform and reference system, the ground length of a pixel in its middle
+    and the direction of north there (radians clockwise from the top) are told, too.
+    """
     height, width = found.frame.size or (0, 0)
     rows = zip(found.names, found.scores.tolist(), found.boxes.tolist(), found.corners.tolist(), strict=True)
     return {
@@ -17,6 +22,7 @@ def in_pixels(found: Detections) -> dict[str, Any]:
         "width": width,
         "height": height,
         "coordinates": "pixels",
+        **ground(found.frame),
         "classes": list(found.classes),
         "detections": [
             {
@@ -40,9 +46,8 @@ def answer(found: Detections, form: str) -> tuple[dict[str, Any], str]:
     Raises:
         UsageError: GeoJSON of an image without coordinates.
     """
-    located = found.frame.crs is not None
-    if form == "geojson" and not located:
-        raise UsageError("no GeoJSON: the image has no coordinates: ask for format=pixels")
-    if form == "pixels" or not located:
+    if form == "geojson" and not found.frame.has_lonlat():
+        raise UsageError("no GeoJSON: the image has no coordinates on the ground: ask for format=pixels")
+    if form == "pixels" or not found.frame.has_lonlat():
         return in_pixels(found), "application/json"
     return found.to_geojson(), "application/geo+json"

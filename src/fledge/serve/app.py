@@ -16,7 +16,6 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
 import fledge
-from fledge.data.raster import read_image
 from fledge.errors import FledgeError
 from fledge.serve import problems
 from fledge.serve.answers import answer
@@ -27,8 +26,7 @@ from fledge.serve.pages import front_page, reference_page
 from fledge.serve.problems import Problem, problem_of
 from fledge.serve.uploads import Given, check_pixels, given
 from fledge.serve.worker import Check, Worker
-from fledge.visualize.images import data_uri, to_rgb
-from fledge.visualize.picture import reduced
+from fledge.visualize.images import data_uri
 
 PREVIEW_SIDE = 1600
 
@@ -154,7 +152,7 @@ def make_app(
     ) -> Response:
         """Find the objects of an image: an upload, or a file below the root."""
         wish = Wish(score, format.value, preview)
-        async with worker.admitted(), given(request, limits.max_bytes, root) as image:
+        async with worker.admitted(), given(request, limits.max_bytes, root, worker.later) as image:
             return await worker.run(request, lambda check: _found(detector, image, wish, limits.max_pixels, check))
 
     _add_pages(app, detector, limits)
@@ -183,8 +181,7 @@ def _found(detector: ServedDetector, image: Given, wish: Wish, max_pixels: int, 
     try:
         content, kind = answer(detector.detect(image.path, image.name, wish.score, check), wish.form)
         if wish.preview and kind == "application/json":
-            picture = reduced(to_rgb(read_image(image.path, detector.model.pixels)), PREVIEW_SIDE)
-            content["preview"] = data_uri(picture)
+            content["preview"] = data_uri(detector.picture(image.path, PREVIEW_SIDE))
     except FledgeError as error:
         problem = problem_of(error)
         raise Problem(problem.status, image.hide(problem.detail)) from error

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fledge.data.scene_file import SceneFile
+from fledge.errors import DataError
 from fledge.inference.model import Image, WindowModel
-from fledge.inference.predictor import Predictor
+from fledge.inference.scan import merged, scan_scene
+from fledge.inference.settings import SceneSettings
 from fledge.types import Detections
+from fledge.visualize.images import to_rgb
 
 
 class Watched:
@@ -46,7 +51,31 @@ class ServedDetector:
         self.model, self.name = Watched(model), name
 
     def detect(self, path: Path, name: str, score: float, check: Callable[[], None]) -> Detections:
-        """The objects in an image, in its pixels, under the image's ``name``; ``check`` may raise to stop it."""
+        """The objects in an image or raster, as ``fledge detect`` finds them, under the image's ``name``.
+
+        Args:
+            path: the file.
+            name: of the image.
+            score: objects below are left out.
+            check: called now and then; it may raise to stop.
+
+        Raises:
+            DataError: the file is refused, or cannot be read in parts.
+            NumericError, ResourceError: see ``fledge.inference.scene.detect_scene``.
+        """
         self.model.check = check
-        found = Predictor(self.model).detect(path, score)
+        with TemporaryDirectory(prefix="fledge-serve-") as folder:
+            journal = Path(folder) / "journal"
+            scan = scan_scene(self.model, path, journal, SceneSettings(score=score))
+            if scan.holes:
+                raise DataError(f"unreadable image: {path}: {scan.holes[0].reason}: replace it by an intact copy")
+            found = merged(journal)[0].detections()
         return replace(found, frame=replace(found.frame, image_id=name))
+
+    def picture(self, path: Path, side: int) -> Image:
+        """The whole image as the detector sees it, reduced to ``side`` pixels at most: (H, W, 3) RGB."""
+        file = SceneFile(path, self.model.pixels)
+        try:
+            return to_rgb(file.overview(side))
+        finally:
+            file.close()

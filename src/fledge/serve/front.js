@@ -55,12 +55,11 @@ const detect = async (file) => {
 };
 
 const sceneOf = (found, picture) => {
-  const objects = found.detections, metres = found.metres_per_pixel ?? null;
+  const objects = found.detections, metres = found.metres_per_pixel ?? 1;
   return {
-    picture, metres, north: found.north ?? null, width: found.width, height: found.height, start: START, bearings: null,
-    classes: about.classes,
+    ...found, picture, start: START, bearings: null, classes: about.classes,
     boxes: objects.flatMap(({ box }) => [box.cx, box.cy, box.w, box.h, box.angle]),
-    sizes: objects.flatMap(({ box }) => [box.w * (metres ?? 1), box.h * (metres ?? 1)]),
+    sizes: objects.flatMap(({ box }) => [box.w * metres, box.h * metres]),
     scores: objects.map((object) => object.score),
     labels: objects.map((object) => about.classes.findIndex(({ name }) => name === object.class)),
   };

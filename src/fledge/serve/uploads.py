@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from fledge.errors import DataError
 from fledge.files import readable_size
 from fledge.serve.problems import Problem
 from fledge.serve.rooted import file_under
+
+Later = Callable[[Callable[[], None]], None]
 
 MAX_JSON = 65_536
 _FORM_ROOM = 65_536  # for the boundaries and headers around a file
@@ -45,8 +47,14 @@ class Given:
 
 
 @asynccontextmanager
-async def given(request: Request, max_bytes: int, root: Path | None) -> AsyncIterator[Given]:
+async def given(request: Request, max_bytes: int, root: Path | None, later: Later) -> AsyncIterator[Given]:
     """The image of a request; an upload lies in a folder of its own, for as long as the block runs.
+
+    Args:
+        request: its body was not read yet.
+        max_bytes: of an upload.
+        root: folder below which files may be named; None: none may.
+        later: calls a function once no job can read the upload any more.
 
     Raises:
         Problem: 400, 403, 404, 413 or 415.
@@ -59,15 +67,22 @@ async def given(request: Request, max_bytes: int, root: Path | None) -> AsyncIte
         raise Problem(
             415, "unknown content type: send multipart/form-data with `image`, an image itself, or JSON with `path`"
         )
-    with TemporaryDirectory(prefix="fledge-serve-") as folder:
-        target = Path(folder) / "upload"
-        if kind == "multipart/form-data":
-            yield await _from_form(request, target, max_bytes)
-        else:
-            with target.open("wb") as file:
-                async for piece in Request(request.scope, _counted(request.receive, max_bytes)).stream():
-                    file.write(piece)
-            yield Given(target, "image", "image")
+    folder = TemporaryDirectory(prefix="fledge-serve-")
+    take = _from_form if kind == "multipart/form-data" else _from_body
+    try:
+        yield await take(request, Path(folder.name) / "upload", max_bytes)
+    except BaseException:
+        later(folder.cleanup)  # the job may still run
+        raise
+    folder.cleanup()
+
+
+async def _from_body(request: Request, target: Path, max_bytes: int) -> Given:
+    """The body itself."""
+    with target.open("wb") as file:
+        async for piece in Request(request.scope, _counted(request.receive, max_bytes)).stream():
+            file.write(piece)
+    return Given(target, "image", "image")
 
 
 async def _from_form(request: Request, target: Path, max_bytes: int) -> Given:

@@ -78,6 +78,13 @@ class Worker:
             gone.cancel()
             result.cancel()
 
+    def later(self, what: Callable[[], None]) -> None:
+        """Call a function when the jobs that were given until now have ended."""
+        try:
+            self._thread.submit(what)
+        except RuntimeError:  # closed, and so nothing is under way but the last job
+            what()
+
     def close(self) -> None:
         """Take no more jobs; what waits is dropped."""
         self._thread.shutdown(wait=False, cancel_futures=True)

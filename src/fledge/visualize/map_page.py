@@ -44,12 +44,11 @@ def scene_data(found: Detections) -> dict[str, Any]:
     boxes = found.boxes.double().numpy()
     used, labels = np.unique(found.labels.numpy(), return_inverse=True)
     colours = class_rows(found.classes)
-    place = found.frame.transform, found.frame.crs
-    sizes, bearings, on_ground = boxes[:, 2:4], None, {"metres": None, "north": None, "world": None, "crs": None}
-    if place[0] is not None and place[1] is not None:
-        ground = ground_sizes(boxes, place[0], place[1])
-        sizes, bearings = np.stack([ground.length, ground.width], axis=1), ground.bearing.round(1).tolist()
-        on_ground = _on_ground(found.frame, (width / 2, height / 2))
+    transform, crs = found.frame.transform, found.frame.crs
+    sizes, bearings = boxes[:, 2:4], None
+    if transform is not None and crs is not None:
+        measured = ground_sizes(boxes, transform, crs)
+        sizes, bearings = np.stack([measured.length, measured.width], axis=1), measured.bearing.round(1).tolist()
     return {
         "width": width,
         "height": height,
@@ -59,13 +58,17 @@ def scene_data(found: Detections) -> dict[str, Any]:
         "bearings": bearings,
         "scores": found.scores.double().numpy().round(3).tolist(),
         "labels": labels.reshape(-1).tolist(),
-        **on_ground,
+        **ground(found.frame),
     }
 
 
-def _on_ground(frame: Frame, at: tuple[float, float]) -> dict[str, Any]:
-    """Scale and orientation of a georeferenced scene around one of its pixels, and its transform for the pointer."""
-    assert frame.transform is not None and frame.crs is not None  # noqa: S101, PT018
+def ground(frame: Frame) -> dict[str, Any]:
+    """Scale and orientation of a scene in its middle, its transform and its reference system; of one without a place
+    in the world, nothing."""
+    if frame.transform is None or frame.crs is None:
+        return {}
+    height, width = frame.size or (1, 1)
+    at = width / 2, height / 2
     box = np.array([[*at, 1.0, 1.0, 0.0]])
     across = ground_sizes(box, frame.transform, frame.crs)
     points = to_world(np.array(at) + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), frame.transform)
@@ -74,8 +77,8 @@ def _on_ground(frame: Frame, at: tuple[float, float]) -> dict[str, Any]:
     # North (0, 1) as a combination of a step to the right and a step down.
     right, down = np.linalg.solve((plane[1:] - plane[0]).T, [0.0, 1.0]).tolist()
     return {
-        "metres": math.sqrt(float(across.length[0] * across.width[0])),
+        "metres_per_pixel": math.sqrt(float(across.length[0] * across.width[0])),
         "north": round(math.atan2(right, -down), 4) + 0.0,
-        "world": list(frame.transform),
+        "transform": list(frame.transform),
         "crs": frame.crs if frame.crs.startswith("EPSG:") else "",
     }

@@ -78,7 +78,7 @@ const makeViewer = (root) => {
   };
 
   const furnish = () => {
-    const metres = scene.metres || 0, unit = metres || 1; // ground length of one pixel, or the pixel itself
+    const metres = scene.metres_per_pixel || 0, unit = metres || 1; // ground length of one pixel, or the pixel itself
     const room = Math.min(130, width / 3) * unit / view.scale;
     const power = 10 ** Math.floor(Math.log10(room));
     const length = [5, 2, 1].map((n) => n * power).find((n) => n <= room);
@@ -153,7 +153,7 @@ const makeViewer = (root) => {
   };
 
   const words = (i) => {
-    const unit = scene.metres ? "m" : "px", digits = scene.metres ? 1 : 0, [length, breadth] = scene.sizes.slice(2 * i, 2 * i + 2);
+    const unit = scene.metres_per_pixel ? "m" : "px", digits = scene.metres_per_pixel ? 1 : 0, [length, breadth] = scene.sizes.slice(2 * i, 2 * i + 2);
     const lines = [
       scene.classes[scene.labels[i]].name,
       "score " + scene.scores[i].toFixed(2),
@@ -178,9 +178,9 @@ const makeViewer = (root) => {
 
   // Where the pointer is in the world.
   const locate = (at) => {
-    where.hidden = !at || !scene.world;
+    where.hidden = !at || !scene.transform;
     if (where.hidden) return;
-    const [a, b, c, d, e, f] = scene.world, x = (at[0] - view.x) / view.scale, y = (at[1] - view.y) / view.scale;
+    const [a, b, c, d, e, f] = scene.transform, x = (at[0] - view.x) / view.scale, y = (at[1] - view.y) / view.scale;
     const digits = Math.max(0, Math.min(7, Math.ceil(-Math.log10(Math.hypot(a, d)))));
     const [east, north] = [a * x + b * y + c, d * x + e * y + f].map((value) => value.toFixed(digits));
     where.textContent = [east, north, scene.crs].filter(Boolean).join("  ");

@@ -8,9 +8,8 @@ The script takes a scene as JSON, in pixels of the scene:
     sizes           N times length and breadth, in metres if the scene has coordinates, else in pixels
     bearings        N bearings of the longer side in degrees from north, or null
     scores, labels  N each
-    metres          ground length of one pixel, or null
-    north           angle by which north is turned from the top of the scene, radians clockwise, or null
-    world, crs      affine transform from pixels to the reference system of that name, for the pointer's place, or null
+    metres_per_pixel, north, transform, crs
+                    as ``fledge.visualize.map_page.ground`` gives them, if the scene has a place in the world
     start           score from which boxes are shown at first; none: all
     picture         set by the page's own script: an image or bitmap of the whole scene at any size, or null
 """
