@@ -28,7 +28,7 @@ from fledge.serve.uploads import Given, check_pixels, given
 from fledge.serve.worker import Check, Worker
 from fledge.visualize.images import data_uri
 
-PREVIEW_SIDE = 1600
+PREVIEW_SIDE = 3000
 
 
 class AnswerFormat(StrEnum):

@@ -10,18 +10,11 @@ const say = (text, kind = "") => {
   status.className = "status " + kind;
 };
 
-const decode = async (file) => {
-  try {
-    return await createImageBitmap(file, { imageOrientation: "none" }); // boxes are in pixels as stored
-  } catch {
-    return null; // TIFF and JPEG 2000: the service sends a picture
-  }
-};
-
-const ask = async (file, preview) => {
+// The service sends the picture, too: a browser shows no TIFF, would turn a JPEG, and knows nothing of bands.
+const ask = async (file) => {
   const form = new FormData();
   form.append("image", file);
-  const answer = await fetch(`detect?format=pixels&score=${LOWEST}&preview=${preview}`, { method: "POST", body: form });
+  const answer = await fetch(`detect?format=pixels&score=${LOWEST}&preview=true`, { method: "POST", body: form });
   const body = await answer.json();
   if (!answer.ok) throw new Error(body.detail);
   return body;
@@ -39,14 +32,12 @@ const detect = async (file) => {
   if (file.size > about.max_bytes) return say(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB; the limit is ${about.max_bytes / 1e6} MB.`, "bad");
   say(`Looking at ${file.name} …`, "busy");
   try {
-    const picture = await decode(file);
-    const found = await ask(file, picture === null);
+    const { preview, ...found } = await ask(file);
+    const picture = await fromAddress(preview);
     if (mine !== turn) return;
-    const shown = picture ?? (await fromAddress(found.preview));
-    delete found.preview;
     result = { ...found, file: file.name };
     document.body.classList.add("has-result");
-    viewer.show(sceneOf(found, shown));
+    viewer.show(sceneOf(found, picture));
     save.hidden = false;
     say(`${file.name}: ${found.width} × ${found.height} pixels.`);
   } catch (error) {
