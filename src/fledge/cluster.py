@@ -6,6 +6,7 @@ installed. A job whose worker or machine dies is done again elsewhere, from its 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -51,14 +52,22 @@ def _spread(ray: Any, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome | Data
     try:
         with progress("scenes", len(jobs)) as advance:
             while waiting:
-                ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1)
-                for reference in ready:
+                for reference in _ready(ray, list(waiting)):
                     k = waiting.pop(reference)
                     yield k, _outcome(ray, reference, jobs[k])
                     advance(len(jobs) - len(waiting), jobs[k].scene.name)
     finally:
         for reference in waiting:
             ray.cancel(reference, force=True)
+
+
+def _ready(ray: Any, waiting: list[Any]) -> list[Any]:
+    """One that has ended, or after a second none."""
+    try:
+        ready: list[Any] = ray.wait(waiting, num_returns=1, timeout=1)[0]
+    except SystemError as error:  # what Ray makes of an exception that a signal's handler raised inside of it
+        raise (error.__cause__ or error) from None
+    return ready
 
 
 def _anywhere(job: Job) -> Job:
@@ -111,7 +120,7 @@ def _connected(address: str, workers: int | None) -> Iterator[Any]:
         where |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "num_cpus": workers}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(**where, log_to_driver=False, logging_level="ERROR")
+        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ResourceError(f"no Ray cluster: {address}: {reason}: start one with `ray start --head`") from error

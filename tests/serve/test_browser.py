@@ -62,7 +62,9 @@ class Visit:
 
     def __init__(self, chromium: Any, address: str, width: int = 1280, scheme: str = "light") -> None:
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        self.page, self.said, self.asked = context.new_page(), [], []
+        self.page = context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
         self.page.on("console", lambda m: self.said.append(m.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda r: self.asked.append(r.url))

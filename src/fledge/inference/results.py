@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from fledge.errors import DataError
 Floats = NDArray[np.float64]
 
 _MOST_BYTES = 1_000_000_000
-_GEOPACKAGE = b"SQLite format 3\0"
+_DATABASE, _GEOPACKAGE = b"SQLite format 3\0", (b"GPKG", b"GP10", b"GP11")  # at the start, and from byte 68 on
 _WHAT = "give a result of `fledge detect`: polygons with `class` and `score`"
 
 
@@ -49,7 +50,7 @@ def read_results(path: Path) -> Results:
             raise DataError(f"results too large: {path}: the limit is {_MOST_BYTES // 10**6} MB: draw a part of them")
     except OSError as error:
         raise DataError(f"cannot open results: {path}: {error.strerror}: check the path") from error
-    if head.startswith(_GEOPACKAGE):
+    if head.startswith(_DATABASE) and head[68:72] in _GEOPACKAGE:
         return _read_geopackage(path)
     if head.lstrip()[:1] == b"{":
         return _read_geojson(path)
@@ -62,7 +63,9 @@ def _read_geopackage(path: Path) -> Results:
     from pyogrio.errors import DataLayerError, DataSourceError
 
     try:
-        about, _, wkb, columns = pyogrio.raw.read(path.absolute(), columns=["class", "score"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of GDAL: what matters is in its errors
+            about, _, wkb, columns = pyogrio.raw.read(path.absolute(), columns=["class", "score"])
     except (DataLayerError, DataSourceError, ValueError) as error:
         raise DataError(f"unreadable results: {path}: {' '.join(str(error).split())}: {_WHAT}") from error
     fields = dict(zip(list(about["fields"]), columns, strict=True))
@@ -103,7 +106,8 @@ def _read_geojson(path: Path) -> Results:
 def _ring(geometry: Any) -> Floats:
     """Corners (P, 2) of a GeoJSON geometry; of one that was cut at the 180th meridian, those of both parts."""
     try:
-        parts = {"Polygon": lambda c: [c], "MultiPolygon": lambda c: c}[geometry["type"]](geometry["coordinates"])
+        kind, coordinates = geometry["type"], geometry["coordinates"]
+        parts = {"Polygon": [coordinates], "MultiPolygon": coordinates}[kind]
         points = np.concatenate([np.asarray(part[0], np.float64)[:-1, :2] for part in parts])
     except (KeyError, IndexError, TypeError, ValueError):
         return np.zeros((0, 2))

@@ -88,8 +88,10 @@ def _in_degrees(crs: str) -> bool:
 def _detections(found: Results, frame: Frame, path: Path) -> Detections:
     """The objects in pixels of a scene, best first."""
     quads = found.quads if found.crs is None else _pixels(found.quads, found.crs, frame)
-    if len(quads) and not (np.abs(quads) < 1e9).all():
-        raise DataError(f"objects far away: {path}: they lie nowhere near {frame.image_id}: give the scene they are of")
+    height, width = frame.size or (1, 1)
+    inside = (quads >= 0) & (quads <= [width, height])
+    if len(quads) and not inside.all(axis=2).any():
+        raise DataError(f"objects elsewhere: {path}: not one lies in {frame.image_id}: give the scene they are of")
     classes = sorted(set(found.names))
     order = np.argsort(-found.scores, kind="stable")
     labels = torch.tensor([classes.index(found.names[i]) for i in order], dtype=torch.int64)
