@@ -82,6 +82,17 @@ def test_boxes_come_back_to_their_pixels(form: str, frame: Frame, tmp_path: Path
     np.testing.assert_allclose(np.abs(np.sin(boxes[:, 4] - found.boxes[:, 4])), 0, atol=0.01)
 
 
+@pytest.mark.parametrize("west", [179.8, -180.2])
+def test_over_the_180th_meridian(west: float, tmp_path: Path) -> None:
+    frame = Frame("scene", (300, 400), (0.001, 0, west, 0, -0.001, 10), "EPSG:4326")
+    found = some(frame, 60)
+    write_geojson(found, tmp_path / "r.geojson")
+    assert "MultiPolygon" in (tmp_path / "r.geojson").read_text()
+    write_map(tmp_path / "r.geojson", tmp_path / "map.html", scene_file(tmp_path / "scene.tif", frame))
+    boxes = np.array(embedded((tmp_path / "map.html").read_text())["boxes"]).reshape(-1, 5)
+    np.testing.assert_allclose(boxes[:, :4], found.boxes[:, :4], atol=0.02)
+
+
 def test_pixels_of_a_scene_without_a_place(tmp_path: Path) -> None:
     frame = placed(None)
     found = some(frame)

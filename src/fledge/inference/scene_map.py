@@ -109,5 +109,8 @@ def _pixels(quads: Floats, crs: str, frame: Frame) -> Floats:
     if len(x) and crs != frame.crs:
         x, y = (np.asarray(v) for v in transform(crs, frame.crs, x, y))
     a, b, c, d, e, f = frame.transform
+    if _in_degrees(frame.crs):  # a scene over the 180th meridian counts on, or back, beyond it
+        height, width = frame.size or (1, 1)
+        x = x + 360 * np.round((a * width / 2 + b * height / 2 + c - x) / 360)
     points = np.linalg.solve(np.array([[a, b], [d, e]]), np.stack([x - c, y - f]))
     return points.T.reshape(-1, 4, 2)

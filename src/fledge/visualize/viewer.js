@@ -5,7 +5,8 @@ const makeViewer = (root) => {
   const canvas = find("canvas"), tip = find(".tip"), bar = find(".bar"), north = find(".north"), where = find(".where");
   const score = find(".score input"), scoreText = find(".score output"), list = find(".class-list"), said = find(".said");
   const pen = canvas.getContext("2d");
-  const CELLS = 64, SMALL = 4; // cells of the look-up grid along a side; pixels below which a box is a dot
+  const CELLS = 64; // of the look-up grid along a side
+  const DOT = 4, SMALL = 14; // pixels of its long side below which a box is a dot, and a thin line
   let scene = null, corners = null, order = [], cells = [], hidden = new Set(), least = 0, chosen = -1;
   let view = { x: 0, y: 0, scale: 1 }, width = 0, height = 0, waiting = false, whole = true;
 
@@ -51,27 +52,34 @@ const makeViewer = (root) => {
     pen.lineJoin = "round";
     groups.forEach((group, label) => {
       if (!group.length) return;
-      const dots = group.filter((i) => scene.boxes[5 * i + 2] * scale < SMALL);
-      pen.beginPath();
-      for (const i of group) if (scene.boxes[5 * i + 2] * scale >= SMALL) outline(i);
-      stroke(scene.classes[label].colour, 1.75);
-      pen.fillStyle = scene.classes[label].colour;
-      for (const i of dots) pen.fillRect(scene.boxes[5 * i] * scale + x - 1, scene.boxes[5 * i + 1] * scale + y - 1, 2, 2);
+      const { colour } = scene.classes[label], length = (i) => scene.boxes[5 * i + 2] * scale;
+      const outlines = (some, thick, below) => {
+        pen.beginPath();
+        some.forEach(outline);
+        stroke(colour, thick, below);
+      };
+      outlines(group.filter((i) => length(i) >= DOT && length(i) < SMALL), 1.25, 0);
+      outlines(group.filter((i) => length(i) >= SMALL), 1.75, 2);
+      pen.fillStyle = colour;
+      for (const i of group) if (length(i) < DOT) pen.fillRect(scene.boxes[5 * i] * scale + x - 1, scene.boxes[5 * i + 1] * scale + y - 1, 2, 2);
     });
     if (chosen >= 0 && visible(chosen)) {
       pen.beginPath();
       outline(chosen);
       pen.fillStyle = scene.classes[scene.labels[chosen]].colour + "40";
       pen.fill();
-      stroke(scene.classes[scene.labels[chosen]].colour, 3);
+      stroke(scene.classes[scene.labels[chosen]].colour, 3, 2);
     }
     furnish();
   };
 
-  const stroke = (colour, thick) => {
-    pen.strokeStyle = "rgb(0 0 0 / .45)"; // a dark line below: readable on any ground
-    pen.lineWidth = thick + 2;
-    pen.stroke();
+  // A line, above a dark one that is wider: readable on any ground.
+  const stroke = (colour, thick, below) => {
+    if (below) {
+      pen.strokeStyle = "rgb(0 0 0 / .45)";
+      pen.lineWidth = thick + below;
+      pen.stroke();
+    }
     pen.strokeStyle = colour;
     pen.lineWidth = thick;
     pen.stroke();
