@@ -24,7 +24,7 @@ from fledge.engine.progress import Advance, progress
 from fledge.errors import DataError, ResourceError, UsageError
 from fledge.inference.model import WindowModel
 from fledge.inference.scan import Scan, scan_scene
-from fledge.inference.scene import SceneResult, check_free, finish, journal_of
+from fledge.inference.scene import SceneResult, check_free, finish, journal_of, prepare
 from fledge.inference.settings import DEFAULT, SceneSettings
 from fledge.inference.writers import FORMS, targets
 from fledge.runs import load_model
@@ -121,9 +121,7 @@ def detect_scenes(
     loaded = load_model(Path(model), device)
     journals = [journal_of(out, scene.stem, len(scenes)) for scene in scenes]
     check_free(targets(out, settings.format, [s.stem for s in scenes], loaded.classes), journals, settings)
-    if settings.restart:
-        for journal in journals:
-            journal.unlink(missing_ok=True)
+    prepare(journals, settings)
     jobs = [
         Job(str(model), device, scene, out, journal, settings) for scene, journal in zip(scenes, journals, strict=True)
     ]

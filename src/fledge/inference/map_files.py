@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fledge.errors import NumericError, ResourceError, UsageError
-from fledge.files import replacing
+from fledge.files import replacing, temporary
 from fledge.geometry.georeference import geojson_geometries, measures, to_world
 from fledge.inference.found import Found
 from fledge.types import no_geojson
@@ -62,16 +65,20 @@ def write_geopackage(found: Found, out: Path) -> None:
     """One layer ``detections`` of polygons.
 
     Raises:
+        UsageError: the folder has a name that GDAL does not take.
         ResourceError: it cannot be written; what was there before is untouched.
     """
+    if set(str(out.absolute().parent)) & set(";?#"):
+        raise UsageError(f"not a folder for GeoPackage: {out.parent}: GDAL cannot write below ';', '?' or '#'")
     with replacing(out) as part:
-        scratch = part.with_name(f"{part.name}.gpkg")  # GDAL insists on the ending
+        # A folder of its own for GDAL, which insists on the ending, leaves files beside, and takes ';' for its own.
+        scratch = temporary(out.with_name(f"gpkg-{zlib.crc32(os.fsencode(out.name)):08x}"))
+        scratch.mkdir()
         try:
-            _write_layer(found, scratch)
-            scratch.replace(part)
+            _write_layer(found, scratch / "detections.gpkg")
+            (scratch / "detections.gpkg").replace(part)
         finally:
-            for left in (scratch, *(scratch.with_name(scratch.name + end) for end in ("-journal", "-wal", "-shm"))):
-                left.unlink(missing_ok=True)
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _write_layer(found: Found, path: Path) -> None:
@@ -106,9 +113,13 @@ def _write_layer(found: Found, path: Path) -> None:
         written = pyogrio.read_info(path, layer=LAYER)["features"]
     except (DataSourceError, FeatureError, GeometryError) as error:
         reason = " ".join(str(error).split())
-        raise ResourceError(f"cannot write: {path.parent}: {reason}: check the folder and free space") from error
+        raise ResourceError(
+            f"cannot write: {found.frame.image_id}: {reason}: check the folder and free space"
+        ) from error
     if written != len(found):  # what GDAL makes of a full disk
-        raise ResourceError(f"cannot write: {path.parent}: the file did not take all objects: check free space")
+        raise ResourceError(
+            f"cannot write: {found.frame.image_id}: the file did not take all objects: check free space"
+        )
 
 
 def metadata(found: Found) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -201,16 +202,15 @@ def _fill(
                 source.check()
                 yield _read(source, grid, numbers, scale)
 
-    for group in read_ahead(groups):
-        holes += group.holes
-        for number, found in zip(group.numbers, runner(group.images), strict=True):
-            if number not in journal.done:
-                journal.append(_record(number, found, settings.score, source.path))
-        for number in group.empty:
-            if number not in journal.done:
-                journal.append(_record(number, None, settings.score, source.path))
-        if advance is not None:
-            advance(len(journal.done) + len(holes), len(grid))
+    with closing(read_ahead(groups)) as ahead:
+        for group in ahead:
+            holes += group.holes
+            seen = [*zip(group.numbers, runner(group.images), strict=True), *((number, None) for number in group.empty)]
+            for number, found in seen:
+                if number not in journal.done:
+                    journal.append(_record(number, found, settings.score, source.path))
+            if advance is not None:
+                advance(len(journal.done) + len(holes), len(grid))
     return holes
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fledge.data.scene_file import local_file
 from fledge.errors import DataError, UsageError
-from fledge.files import write_json
+from fledge.files import remove_orphans, write_json
 from fledge.inference.found import Found, Hole
 from fledge.inference.model import WindowModel
 from fledge.inference.pictures import draw_scene
@@ -68,8 +68,7 @@ def detect_scene(
     scene = local_file(path)
     journal = journal_of(out, scene.stem)
     check_free(targets(out, settings.format, [scene.stem], model.classes), [journal], settings)
-    if settings.restart:
-        journal.unlink(missing_ok=True)
+    prepare([journal], settings)
     scan = scan_scene(model, scene, journal, settings, advance)
     result = finish(model, [(scene, journal, scan)], out, settings)[0]
     journal.unlink(missing_ok=True)
@@ -120,6 +119,15 @@ def journal_of(out: Path, scene: str, scenes: int = 1) -> Path:
     if out.suffix.lower() not in SUFFIXES:
         return out / f"{scene}.journal"
     return out.with_name(f"{out.name}.journal" if scenes == 1 else f"{out.name}.{scene}.journal")
+
+
+def prepare(journals: Sequence[Path], settings: SceneSettings) -> None:
+    """Clear up after a killed process, and forget what it has finished if the settings say so."""
+    for folder in {journal.parent for journal in journals}:
+        remove_orphans(folder)
+    if settings.restart:
+        for journal in journals:
+            journal.unlink(missing_ok=True)
 
 
 def check_free(files: Sequence[Path], journals: Sequence[Path], settings: SceneSettings) -> None:
