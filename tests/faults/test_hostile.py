@@ -93,10 +93,10 @@ def tiff(tags: list[tuple[int, int, int]]) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
 
 
-def one_strip(width: int, height: int) -> bytes:
-    """A TIFF file whose single compressed strip is the whole image."""
-    return tiff([(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 8), (262, 3, 1), (273, 4, 8), (277, 3, 1),
-                 (278, 4, height), (279, 4, 50)])  # fmt: skip
+def one_tile(side: int) -> bytes:
+    """A TIFF file whose single compressed tile is the whole image, so that one pixel costs all of it."""
+    return tiff([(256, 4, side), (257, 4, side), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1), (322, 4, side),
+                 (323, 4, side), (324, 4, 8), (325, 4, 50)])  # fmt: skip
 
 
 def archive(path: Path) -> bytes:
@@ -118,12 +118,22 @@ def tensors(header: dict[str, Any]) -> bytes:
     return len(text).to_bytes(8, "little") + text + bytes(16)
 
 
-IMAGE, RECIPE, WEIGHTS = "an image", "a recipe", "weights"
+def onnx_that_names_a_file() -> bytes:
+    """An ONNX model whose weights lie in another file."""
+    onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=1)
+    tensor.external_data.add(key="location", value="../../../../../../etc/hostname")
+    graph = onnx.helper.make_graph([], "g", [], [], [tensor])
+    made: bytes = onnx.helper.make_model(graph).SerializeToString()
+    return made
+
+
+IMAGE, RECIPE, WEIGHTS, MODEL = "an image", "a recipe", "weights", "a model"
 FILES: dict[str, tuple[str, str, Callable[[Path], bytes]]] = {
     "VRT that reads a file": (IMAGE, "a.tif", lambda _: vrt("/etc/hostname")),
     "VRT that fetches": (IMAGE, "a.tif", lambda _: vrt("/vsicurl/http://127.0.0.1:9/x")),
     "bomb of a PNG": (IMAGE, "a.png", lambda _: png(50_000, 50_000)),
-    "bomb of a TIFF": (IMAGE, "a.tif", lambda _: one_strip(60_000, 60_000)),
+    "bomb of a TIFF": (IMAGE, "a.tif", lambda _: one_tile(61_440)),
     "JPEG 2000 that lies": (IMAGE, "a.jp2", lambda _: jp2_that_lies()),
     "cut JPEG": (IMAGE, "a.jpg", lambda _: picture(".jpg")[:-40]),
     "archive as image": (IMAGE, "a.png", lambda p: archive(p / "made.zip")),
@@ -143,6 +153,9 @@ FILES: dict[str, tuple[str, str, Callable[[Path], bytes]]] = {
     "safetensors past the end": (
         WEIGHTS, "a.safetensors", lambda _: tensors({"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}),
     ),
+    "ONNX that names a file": (MODEL, "a.onnx", lambda _: onnx_that_names_a_file()),
+    "pickle as ONNX": (MODEL, "a.onnx", lambda p: pickle.dumps(Sentinel(p / "sentinel"))),
+    "archive as exported program": (MODEL, "a.pt2", lambda p: archive(p / "made.zip")),
 }  # fmt: skip
 
 
@@ -176,6 +189,7 @@ def test_hostile_files(kind: str, place: Path, tmp_path: Path) -> None:
         IMAGE: ["detect", place / "run", file],
         RECIPE: ["train", file, "--data", place / "data"],
         WEIGHTS: ["train", place / "r.toml", "--weights", file],
+        MODEL: ["detect", file, next((place / "data").rglob("*.png"))],
     }
     refused(place, tmp_path, *arguments[entrance])
 

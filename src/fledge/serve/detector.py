@@ -66,7 +66,8 @@ class ServedDetector:
         self.model.check = check
         with TemporaryDirectory(prefix="fledge-serve-") as folder:
             journal = Path(folder) / "journal"
-            scan = scan_scene(self.model, path, journal, SceneSettings(score=score))
+            # Windows without data, or that cannot be read, never reach the model.
+            scan = scan_scene(self.model, path, journal, SceneSettings(score=score), lambda *_: check())
             if scan.holes:
                 raise DataError(f"unreadable image: {path}: {scan.holes[0].reason}: replace it by an intact copy")
             found = merged(journal)[0].detections()
