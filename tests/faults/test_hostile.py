@@ -268,3 +268,47 @@ def test_a_large_image_beside_hostile_ones_is_still_read(tmp_path: Path) -> None
         (tmp_path / f"{i}.jp2").write_bytes(made)
         header = read_header(tmp_path / f"{i}.jp2")
         assert (header.height, header.width, header.bands) == (64, 64, 3)
+
+
+ODD = {"newline": "a\nb", "tab and quote": 'a\t"b', "not UTF-8": os.fsdecode(b"a\xffb"), "emoji": "a🛰b", "dash": "-a"}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_names_are_handled(kind: str, place: Path, tmp_path: Path) -> None:
+    """A path with a newline, a tab, bytes that are no UTF-8, or that looks like an option: an image of that name is
+    read, its results bear its name, and the map shows them."""
+    folder = tmp_path / ODD[kind]
+    folder.mkdir()
+    image = folder / f"{ODD[kind]}.png"
+    image.write_bytes(next((place / "data").rglob("*.png")).read_bytes())
+    for form in ("gpkg", "csv", "coco"):
+        out = tmp_path / f"out_{form}"
+        with forked(command, "detect", place / "run", image, "--out", out, "--format", form, "--score", "0") as child:
+            ended = child.end()
+        assert ended.code == 0, ended.out
+    (result,) = (tmp_path / "out_gpkg").iterdir()
+    with forked(command, "map", result, "--image", image, "--out", tmp_path / "map.html") as child:
+        ended = child.end()
+    assert ended.code == 0, ended.out
+    shown = {"newline": "a\nb", "tab and quote": "a\t&quot;b", "not UTF-8": "a\ufffdb"}.get(kind, ODD[kind])
+    assert f"<h1>{shown}</h1>" in (tmp_path / "map.html").read_text()
+
+
+NOTHING = {"5,000 bytes": "x" * 5000, "300 bytes": "x" * 300, "newline": "a\nb", "not UTF-8": os.fsdecode(b"a\xffb")}
+
+
+@pytest.mark.parametrize("arguments", [("detect", "{run}", "{x}"), ("detect", "{x}", "a.png"), ("check", "{x}"),
+                                       ("train", "{x}"), ("train", "{r}", "--data", "{x}"), ("map", "{x}"),
+                                       ("evaluate", "{run}", "--data", "{x}"), ("serve", "{x}", "--port", "0"),
+                                       ("train", "{r}", "--weights", "{x}")])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "x" * 300, "a\nb", os.fsdecode(b"a\xffb")], ids=["5000", "300", "nl", "ff"]
+)
+def test_odd_names_of_nothing(arguments: tuple[str, ...], name: str, place: Path) -> None:
+    """A path of 5,000 bytes, with a newline, or that is no UTF-8, where nothing is: one clear line, no traceback."""
+    words = [word.format(run=place / "run", r=place / "r.toml", x=name) for word in arguments]
+    with forked(command, *words) as child:
+        ended = child.end()
+    assert ended.code in (2, 3, 5), ended.out
+    assert "Traceback" not in ended.out
+    assert "fledge: " in ended.out

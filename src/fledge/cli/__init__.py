@@ -10,8 +10,9 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -29,7 +30,7 @@ from fledge.cli.replay import replay
 from fledge.cli.serve import serve
 from fledge.cli.tile import tile
 from fledge.cli.train import train
-from fledge.errors import FledgeError
+from fledge.errors import FledgeError, ResourceError
 
 app = typer.Typer(
     name="fledge",
@@ -68,14 +69,25 @@ _show_traceback = False
 
 def main() -> None:
     """Run the command line; errors of the user become one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     with _one_voice():
         try:
             _recorded(app)()
         except FledgeError as error:
-            if _show_traceback:
-                traceback.print_exc()
-            print(f"fledge: {error}", file=sys.stderr)
-            raise SystemExit(error.exit_code) from None
+            _end(str(error), error.exit_code)
+        except OSError as error:  # a path that the system does not take, such as one too long, wherever it is looked at
+            if error.filename is None:
+                raise
+            _end(f"{error.strerror}: {error.filename}: check the path", ResourceError.exit_code)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    if _show_traceback:
+        traceback.print_exc()
+    print(f"fledge: {message}", file=sys.stderr)
+    raise SystemExit(code) from None
 
 
 @contextmanager

@@ -65,7 +65,8 @@ def _read_geopackage(path: Path) -> Results:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of GDAL: what matters is in its errors
-            about, _, wkb, columns = pyogrio.raw.read(path.absolute(), columns=["class", "score"])
+            # From memory: no name is taken for an address, and no file beside it is opened.
+            about, _, wkb, columns = pyogrio.raw.read(path.read_bytes(), columns=["class", "score"])
     except (DataLayerError, DataSourceError, ValueError) as error:
         raise DataError(f"unreadable results: {path}: {' '.join(str(error).split())}: {_WHAT}") from error
     fields = dict(zip(list(about["fields"]), columns, strict=True))

@@ -50,7 +50,7 @@ def write_map(
     frame, picture = _plain(found, results.stem) if image is None else _scene(image, bands)
     detections = _detections(found, frame, results)
     facts = [frame.crs] if frame.crs and frame.crs.startswith("EPSG:") else []
-    page = map_page(detections, picture, title or (results.stem if image is None else image.stem), facts)
+    page = map_page(detections, picture, title or frame.image_id, facts)
     write_bytes(out, page.encode())
     return len(detections)
 
