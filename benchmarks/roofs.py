@@ -27,6 +27,7 @@ from fledge.data.raster import read_image
 from fledge.data.scene_file import SceneFile
 from fledge.data.tile_folder import tile_dataset
 from fledge.data.tiling import Cut
+from fledge.data.transforms import resize
 from fledge.evaluation.average_precision import evaluate
 from fledge.files import write_bytes, write_json
 from fledge.inference.settings import SceneSettings
@@ -55,7 +56,7 @@ def read_labels(path: Path) -> NDArray[np.float64]:
 
 def write_west(scene: Path, quads: NDArray[np.float64], cut: int, root: Path) -> None:
     """The part left of column ``cut`` at the training scale, as the DOTA split ``train``; and its tiles."""
-    image = cv2.resize(read_image(scene)[:, :cut], None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_AREA)
+    image = resize(read_image(scene)[:, :cut], None, cv2.INTER_AREA, SCALE, SCALE)
     place = root / "west" / "train"
     for name in ("images", "labelTxt"):
         (place / name).mkdir(parents=True, exist_ok=True)

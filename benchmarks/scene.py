@@ -35,6 +35,7 @@ from fledge.recipe import make_recipe
 from fledge.types import Detections
 
 CLASSES = ("ship", "plane", "vehicle")
+LEAST = 0.005  # below the scores of random weights: 200 boxes a window, more than most scenes have
 
 
 class Timed(TorchModel):
@@ -54,9 +55,10 @@ def make_model(size: int, overlap: int) -> Timed:
     """A student-sized detector."""
     torch.manual_seed(0)
     recipe = make_recipe(
-        {"backbone": "resnet18_half", "neck_channels": 64, "head_convs": 2, "image_size": size, "overlap": overlap},
+        {"backbone": "resnet18_half", "neck_channels": 64, "head_convs": 2, "image_size": size, "overlap": overlap,
+         "score_threshold": LEAST, "max_detections": 200},
         "benchmark",
-    )
+    )  # fmt: skip
     detector = build_detector(recipe, CLASSES)
     return Timed(detector, size, overlap, False, 1.0, 0.1, torch.device("cpu"))
 
@@ -75,7 +77,9 @@ def write_scene(path: Path, side: int) -> None:
 
 def with_fledge(model: Timed, path: Path, out: Path) -> int:
     """``fledge detect`` as it is."""
-    return detect_scene(model, path, out / "fledge.gpkg", SceneSettings(score=0.05, batch_size=4)).objects
+    return detect_scene(
+        model, path, out / "fledge.gpkg", SceneSettings(score=LEAST, batch_size=4, overwrite=True)
+    ).objects
 
 
 def with_loop(model: Timed, path: Path, out: Path) -> int:
@@ -85,7 +89,7 @@ def with_loop(model: Timed, path: Path, out: Path) -> int:
         for w in WindowGrid(file.height, file.width, model.image_size, model.overlap):
             pixels = file.read(window=RasterWindow(w.x, w.y, w.width, w.height)).transpose(1, 2, 0)
             (found,) = model.run(*stack([np.ascontiguousarray(pixels)], 3))
-            found = found.above(0.05)
+            found = found.above(LEAST)
             boxes.append(found.boxes + torch.tensor([w.x, w.y, 0, 0, 0]))
             scores.append(found.scores)
             labels.append(found.labels)
@@ -104,7 +108,7 @@ def with_sahi(model: Timed, path: Path, out: Path) -> int:
     boxes, scores, labels = [], [], []
     for pixels, (x, y) in zip(cut.images, cut.starting_pixels, strict=True):
         (found,) = model.run(*stack([np.ascontiguousarray(pixels)], 3))
-        found = found.above(0.05)
+        found = found.above(LEAST)
         boxes.append(found.boxes + torch.tensor([x, y, 0, 0, 0]))
         scores.append(found.scores)
         labels.append(found.labels)

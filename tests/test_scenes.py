@@ -102,6 +102,7 @@ def die(job: Job) -> Outcome:
     return do_job(job)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker is killed: exit 5 and how to go on, never a hang; the same command goes on."""
     (tmp_path / "in").mkdir()
@@ -127,7 +128,7 @@ def test_another_runner(run: Path, tmp_path: Path) -> None:
             yield k, pickle.loads(pickle.dumps(do_job(pickle.loads(pickle.dumps(jobs[k])))))
 
     for form in ("gpkg", "coco"):
-        settings = SceneSettings(form, score=0.0)  # type: ignore[arg-type]
+        settings = SceneSettings(form, score=0.0)
         plain = detect_scenes(run, [tmp_path / "in"], tmp_path / f"{form}1", settings, device="cpu")
         other = detect_scenes(run, [tmp_path / "in"], tmp_path / f"{form}2", settings, device="cpu", runner=backwards)
         assert [r.objects for r in plain] == [r.objects for r in other]

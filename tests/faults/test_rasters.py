@@ -41,8 +41,9 @@ def scanned(path: Path, journal: Path, **changes: Any) -> Found:
 def measure_sparse() -> None:
     """In a fresh process: find the patches of the scene named in ``SCENE``."""
     path = Path(os.environ["SCENE"])
-    scan = scan_scene(square_model(1024, 200), path, path.with_suffix(".journal"), SceneSettings(score=0.0))
-    found, _ = merged(path.with_suffix(".journal"))
+    journal = path.with_suffix(".journal")
+    scan = scan_scene(square_model(1024, 200), path, journal, SceneSettings(score=0.0, batch_size=1))
+    found, _ = merged(journal)
     print(f"{len(found)} objects, {scan.windows} windows, {scan.skipped} skipped")
 
 
@@ -207,7 +208,7 @@ def test_places_in_every_form(tmp_path: Path) -> None:
     """No CRS: pixel GeoJSON refused, CSV in pixels offered. Rotated and south-up transforms: applied in full.
     Pixel-is-point: honoured. GCPs or RPC only: refused with a hint. Antimeridian: cut in two (RFC 7946)."""
     patch = [(9, 9, 40, 20, RED)]
-    image = painted(96, 96, patch)  # type: ignore[arg-type]
+    image = painted(96, 96, patch)
 
     def bounds(name: str, **profile: Any) -> NDArray[np.float64]:
         import pyogrio
