@@ -12,9 +12,12 @@ import pytest
 from tests.faults.child import command, fledge, forked
 from tests.faults.tiny import recipe, tiles
 
-from fledge import api
+from fledge import api, cluster
 from fledge.data.synthetic import write_dataset
-from fledge.errors import UsageError
+from fledge.errors import DataError, NumericError, ResourceError, UsageError
+from fledge.inference.scan import Scan
+from fledge.inference.settings import SceneSettings
+from fledge.scenes import Job, Outcome
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
@@ -114,11 +117,84 @@ def test_a_refused_scene_does_not_keep_the_others(place: Path, tmp_path: Path) -
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fledge import cluster
-
     def missing(name: str) -> Any:
         return None
 
     monkeypatch.setattr(cluster, "find_spec", missing)
     with pytest.raises(UsageError, match=r"pip install 'fledge\[ray\]'"):
         cluster.on_ray()
+
+
+class FakeRay:
+    """As much of Ray as a cluster needs that does jobs at once; ``ends`` says how each ends."""
+
+    class exceptions:
+        RaySystemError = WorkerCrashedError = NodeDiedError = OutOfMemoryError = LocalRayletDiedError = ConnectionError
+
+    def __init__(self, ends: list[object], gpus: int = 0) -> None:
+        self.ends, self.gpus = ends, gpus
+        self.cancelled: list[Any] = []
+        self.asked: dict[str, Any] = {}
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0, "GPU": float(self.gpus)} if self.gpus else {"CPU": 2.0}
+
+    def remote(self, **asked: Any) -> Any:
+        self.asked = asked
+        return lambda _: type("Task", (), {"remote": lambda _, job: f"reference {job.scene.stem}"})()
+
+    def wait(self, waiting: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        return waiting[-1:], waiting[:-1]  # the last first
+
+    def get(self, reference: str) -> object:
+        end = self.ends[int(reference.split()[-1])]
+        if isinstance(end, ConnectionError):
+            raise end
+        return end
+
+    def cancel(self, reference: Any, force: bool) -> None:
+        self.cancelled.append(reference)
+
+
+def jobs(count: int, device: str = "auto") -> list[Job]:
+    return [Job("m", device, Path(f"{i}"), Path("out"), Path(f"{i}.journal"), SceneSettings()) for i in range(count)]
+
+
+def test_outcomes_keep_their_places() -> None:
+    outcome = Outcome(Scan(1, 0, (), ()), None)
+    ray = FakeRay([outcome, DataError("bad"), outcome])
+    found = dict(cluster._spread(ray, jobs(3)))
+    assert found[0] is found[2] is outcome
+    assert str(found[1]) == "bad"
+    assert ray.cancelled == []
+
+
+ENDS = [(NumericError("not finite"), NumericError), (ConnectionError("The worker died. More"), ResourceError)]
+
+
+@pytest.mark.parametrize(("end", "error"), ENDS)
+def test_what_ends_everything_cancels_the_rest(end: Exception, error: type[Exception]) -> None:
+    ray = FakeRay([None, None, end])
+    with pytest.raises(error) as caught:
+        list(cluster._spread(ray, jobs(3)))
+    assert sorted(ray.cancelled) == ["reference 0", "reference 1"]
+    if error is ResourceError:
+        assert str(caught.value).startswith("a worker died 4 times: 2: The worker died: ")
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "wanted"), [("cpu", 1, 0), ("auto", 0, 0), ("auto", 2, 1), ("cuda:0", 0, 1)]
+)
+def test_gpus_are_asked_for_where_they_are_used(device: str, gpus: int, wanted: int) -> None:
+    ray = FakeRay([Outcome(Scan(1, 0, (), ()), None)], gpus)
+    list(cluster._spread(ray, jobs(1, device)))
+    assert ray.asked == {"num_cpus": 1, "num_gpus": wanted, "max_retries": 3}
+
+
+def test_a_signal_inside_of_ray_is_ours_again() -> None:
+    class Torn(FakeRay):
+        def wait(self, *_: Any, **__: Any) -> Any:
+            raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        list(cluster._spread(Torn([None]), jobs(1)))

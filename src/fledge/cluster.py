@@ -122,7 +122,7 @@ def _connected(address: str, workers: int | None) -> Iterator[Any]:
     try:
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0].rstrip(".")
         raise ResourceError(f"no Ray cluster: {address}: {reason}: start one with `ray start --head`") from error
     for number, handler in handlers.items():  # Ray puts its own in their place
         signal.signal(number, handler)
