@@ -75,11 +75,15 @@ def write_scene(path: Path, side: int) -> None:
                 file.write(town[:, :height, :width], window=RasterWindow(x, y, width, height))
 
 
-def with_fledge(model: Timed, path: Path, out: Path) -> int:
+def with_fledge(model: Timed, path: Path, out: Path, batch_size: int = 1) -> int:
     """``fledge detect`` as it is."""
-    return detect_scene(
-        model, path, out / "fledge.gpkg", SceneSettings(score=LEAST, batch_size=4, overwrite=True)
-    ).objects
+    settings = SceneSettings(score=LEAST, batch_size=batch_size, overwrite=True)
+    return detect_scene(model, path, out / "fledge.gpkg", settings).objects
+
+
+def with_batches(model: Timed, path: Path, out: Path) -> int:
+    """The same, four windows at once."""
+    return with_fledge(model, path, out, 4)
 
 
 def with_loop(model: Timed, path: Path, out: Path) -> int:
@@ -149,7 +153,7 @@ def main() -> None:
     if not path.exists():
         write_scene(path, options.side)
     model = make_model(options.size, options.overlap)
-    ways = {"plain loop": with_loop, "fledge": with_fledge}
+    ways = {"plain loop": with_loop, "fledge": with_fledge, "fledge, batches of 4": with_batches}
     if importlib.util.find_spec("sahi"):
         ways["SAHI's slices"] = with_sahi
     with tempfile.TemporaryDirectory(dir=options.out) as place:

@@ -39,7 +39,9 @@ def detect(
     percentiles: Annotated[
         tuple[float, float] | None, typer.Option("--percentiles", help="Of each scene, instead of --range: 2 98.")
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows computed at once.")] = 4,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Windows computed at once; 1 on a CPU, else 4.")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes, each on a scene of its own.")] = 1,
     ray: Annotated[
         str | None,
@@ -67,6 +69,7 @@ def detect(
 
         fledge detect runs/student 'archive/*.tif' --out found --ray auto
     """
+    from fledge.build import pick_device
     from fledge.cluster import on_ray
     from fledge.errors import UsageError
     from fledge.inference.settings import SceneSettings
@@ -80,7 +83,7 @@ def detect(
     settings = SceneSettings(
         format=form_of(out, format_ and format_.value),  # type: ignore[arg-type]
         score=score,
-        batch_size=batch_size,
+        batch_size=batch_size or (1 if pick_device(device).type == "cpu" else 4),
         scale=scale,
         bands=numbers,
         range=range_,
