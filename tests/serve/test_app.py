@@ -18,6 +18,8 @@ from tests.serve.conftest import HeldModel, encoded, squares
 import fledge
 from fledge.inference.predictor import Predictor
 from fledge.inference.scene import SceneSettings, detect_scene
+from fledge.serve.limits import Limits
+from fledge.serve.worker import Worker
 
 Make = Callable[..., Any]
 
@@ -152,7 +154,6 @@ def test_the_documentation_tells_all_that_the_schema_has(client: Make) -> None:
 
 
 def test_names_of_classes_and_models_are_text(model: HeldModel) -> None:
-    from fledge.serve.limits import Limits
     from fledge.serve.pages import front_page
 
     text, _ = front_page("<b>m", ["</script><script>alert(1)</script>", "b&c"], Limits())
@@ -178,6 +179,24 @@ def test_requests_wait_for_each_other(client: Make, form: Make, model: HeldModel
         thread.join(20)
     assert [a.status_code for a in answers] == [200] * 3
     assert len({a.content for a in answers}) == 1
+
+
+def test_what_was_put_off_is_done_when_a_worker_closes() -> None:
+    held, begun, done = threading.Event(), threading.Event(), []
+    worker = Worker(Limits())
+
+    def job() -> None:
+        begun.set()
+        held.wait(20)
+
+    worker.later(job)
+    begun.wait(20)
+    worker.later(lambda: done.append("waiting"))
+    worker.close()
+    assert done == ["waiting"]
+    worker.later(lambda: done.append("late"))
+    assert done == ["waiting", "late"]
+    held.set()
 
 
 def test_a_client_that_goes_away(model: HeldModel) -> None:

@@ -81,9 +81,11 @@ class Worker:
     def later(self, what: Callable[[], None]) -> None:
         """Call a function when the jobs that were given until now have ended."""
         try:
-            self._thread.submit(what)
-        except RuntimeError:  # closed, and so nothing is under way but the last job
+            turn = self._thread.submit(what)
+        except RuntimeError:  # closed: nothing is under way but, at most, a job that nobody waits for
             what()
+        else:
+            turn.add_done_callback(lambda turn: what() if turn.cancelled() else None)
 
     def close(self) -> None:
         """Take no more jobs; what waits is dropped."""
