@@ -83,6 +83,7 @@ def test_a_refused_scene_does_not_keep_the_others_from_being_done(form: Any, tmp
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
     """Workers share no open dataset: each opens its own, and two give the bytes that one gives."""
     (tmp_path / "in").mkdir()

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from fledge.engine.progress import progress
 from fledge.evaluation.average_precision import COCO_THRESHOLDS, Interpolation, Metrics
 from fledge.evaluation.average_precision import evaluate as average_precision
 from fledge.evaluation.cost import Cost, measure_cost
+from fledge.inference.model import TorchModel
 from fledge.inference.predictor import Predictor, Source
 from fledge.recipe import Recipe
 from fledge.runs import load_predictor, open_split
@@ -47,7 +49,7 @@ class Evaluation:
     dataset: DetectionDataset
 
 
-def load(run: str | Path, device: str = "auto") -> Predictor:
+def load(run: str | Path, device: str = "auto") -> Predictor[TorchModel]:
     """A trained detector from a run folder or one of its checkpoints.
 
     Example:
@@ -79,14 +81,13 @@ def evaluate(
         title: shown with the progress.
         remap: class names of the labels to read under another name; an empty one ignores their objects.
     """
-    predictor, model, recipe = load_predictor(Path(run), device)
-    with joined(model.device):
-        metrics, found, dataset = _score(predictor, recipe, data, split, interpolation, title, remap=remap)
+    predictor, recipe = load_predictor(Path(run), device)
+    metrics, found, dataset = _score(predictor, recipe, data, split, interpolation, title, remap=remap)
     sizes = [_input_size(tuple(size), recipe) for size in dataset.sizes.tolist()]
     size = statistics.mode(sizes)
     chosen = [i for i, s in enumerate(sizes) if s == size]
     samples = [_input(dataset, i, size, recipe) for i in chosen[:: max(1, len(chosen) // 20)][:20]]
-    cost = measure_cost(model.module, size, images=samples)
+    cost = measure_cost(predictor.model.module, size, images=samples)
     return Evaluation(metrics, cost, found, dataset)
 
 
@@ -105,13 +106,12 @@ def precision(
         run, data, split, interpolation, device, title: see ``evaluate``.
         limit: take at most this many images, spread evenly over the split.
     """
-    predictor, model, recipe = load_predictor(Path(run), device)
-    with joined(model.device):
-        return _score(predictor, recipe, data, split, interpolation, title, limit)[0]
+    predictor, recipe = load_predictor(Path(run), device)
+    return _score(predictor, recipe, data, split, interpolation, title, limit)[0]
 
 
 def _score(
-    predictor: Predictor,
+    predictor: Predictor[TorchModel],
     recipe: Recipe,
     data: str | Path | None,
     split: str | None,
@@ -125,14 +125,15 @@ def _score(
     dataset = open_split(recipe, folder, split or recipe.eval_split, predictor.classes, remap)
     if limit is not None and limit < len(dataset):
         dataset = dataset.subset(np.linspace(0, len(dataset) - 1, limit).round().astype(int).tolist())
-    found = _detect_together(predictor, dataset.paths, recipe.score_threshold, title)
+    with joined(predictor.model.device):
+        found = _detect_together(predictor, dataset.paths, recipe.score_threshold, title)
     truth = [dataset.targets(i) for i in range(len(dataset))]
     metrics = average_precision(found, truth, predictor.classes, COCO_THRESHOLDS, interpolation)
     return metrics, found, dataset
 
 
 def _detect_together(
-    predictor: Predictor, paths: Sequence[Path], score_threshold: float, title: str
+    predictor: Predictor[TorchModel], paths: Sequence[Path], score_threshold: float, title: str
 ) -> list[Detections]:
     """Detections in some images, each computed by one of the processes, on all of them."""
     mine = paths[rank() :: world_size()]
@@ -143,7 +144,7 @@ def _detect_together(
 
 
 def detect(
-    run: str | Path | Predictor, sources: Sequence[Source], score_threshold: float = 0.3, device: str = "auto"
+    run: str | Path | Predictor[Any], sources: Sequence[Source], score_threshold: float = 0.3, device: str = "auto"
 ) -> list[Detections]:
     """Detections of a trained detector in some images (files or arrays), in pixels of each image.
 

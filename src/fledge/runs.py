@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fledge.build import build_detector, pick_device, pixel_rule
 from fledge.data.datasets import open_dataset
 from fledge.data.labels import DetectionDataset, class_index
@@ -37,38 +39,44 @@ def load_detector(path: Path) -> tuple[RotatedRetinaNet, Recipe, dict[str, Any]]
     return detector, recipe, meta
 
 
+def load_predictor(path: Path, device: str) -> tuple[Predictor[TorchModel], Recipe]:
+    """The detector of a run folder or checkpoint, ready to look at images, and its recipe.
+
+    Raises:
+        DataError: there is no checkpoint, or it is damaged.
+    """
+    detector, recipe, meta = load_detector(path)
+    return Predictor(make_model(detector, recipe, float(meta["pixel_scale"]), pick_device(device))), recipe
+
+
 def load_model(path: Path, device: str) -> TorchModel:
     """The detector of a run folder or checkpoint, ready for windows.
 
     Raises:
         DataError: there is no checkpoint, or it is damaged.
     """
-    return _torch_model(path, device)[0]
+    return load_predictor(path, device)[0].model
 
 
-def load_predictor(path: Path, device: str) -> tuple[Predictor, TorchModel, Recipe]:
-    """The detector of a run folder or checkpoint, ready to look at images; the model in it, and its recipe.
+def make_model(detector: RotatedRetinaNet, recipe: Recipe, pixel_scale: float, device: torch.device) -> TorchModel:
+    """A detector, used as its recipe says.
 
-    Raises:
-        DataError: there is no checkpoint, or it is damaged.
+    Args:
+        detector: with its weights; moved to ``device`` and put in eval mode.
+        recipe: it was trained by.
+        pixel_scale: network pixels for each image pixel in training.
+        device: where to compute.
     """
-    model, recipe = _torch_model(path, device)
-    return Predictor(model), model, recipe
-
-
-def _torch_model(path: Path, device: str) -> tuple[TorchModel, Recipe]:
-    detector, recipe, meta = load_detector(path)
-    model = TorchModel(
+    return TorchModel(
         detector,
         recipe.image_size,
         recipe.overlap,
         recipe.view == "fit",
-        float(meta["pixel_scale"]),
+        pixel_scale,
         recipe.nms_iou,
-        pick_device(device),
+        device,
         pixel_rule(recipe),
     )
-    return model, recipe
 
 
 def load_teacher(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet | None:

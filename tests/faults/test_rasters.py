@@ -20,7 +20,7 @@ from tests.inference.squares import RED, painted, square_model, truth
 from fledge.data.raster import MAX_PIXELS
 from fledge.data.scene_file import SceneFile
 from fledge.errors import DataError, ResourceError, UsageError
-from fledge.inference import scan as scanning
+from fledge.inference import source
 from fledge.inference.found import Found
 from fledge.inference.scan import merged, scan_scene
 from fledge.inference.scene import SceneSettings, detect_scene
@@ -254,7 +254,7 @@ def test_places_in_every_form(tmp_path: Path) -> None:
 def test_a_scene_that_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """File on a network mount vanishes during the run: an error after three more looks (1, 2, 4 s), journal intact,
     exit 5; brought back, the same command ends with the same result."""
-    monkeypatch.setattr(scanning, "RETRIES", (0.01, 0.02, 0.04))
+    monkeypatch.setattr(source, "RETRIES", (0.01, 0.02, 0.04))
     path = scene(tmp_path / "a.tif")
     whole = detect_scene(square_model(), path, tmp_path / "whole.csv", SceneSettings("csv", batch_size=1))
 

@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 from tests.inference.squares import square_model
 
+from fledge.inference.model import TorchModel
 from fledge.inference.predictor import Predictor
 
 
 @pytest.fixture
-def finder() -> Callable[..., Predictor]:
+def finder() -> Callable[..., Predictor[TorchModel]]:
     """A predictor over ``square_model``, given its arguments."""
 
-    def make(batch_size: int = 4, **settings: Any) -> Predictor:
+    def make(batch_size: int = 4, **settings: Any) -> Predictor[TorchModel]:
         return Predictor(square_model(**settings), batch_size)
 
     return make

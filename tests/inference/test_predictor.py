@@ -20,11 +20,10 @@ from fledge.inference.windows import windows
 from fledge.types import Detections
 
 Image = NDArray[np.uint8]
-Make = Callable[..., Predictor]
+Make = Callable[..., Predictor[TorchModel]]
 
 
-def network_of(predictor: Predictor) -> Any:
-    assert isinstance(predictor.model, TorchModel)
+def network_of(predictor: Predictor[TorchModel]) -> Any:
     return predictor.model.module
 
 

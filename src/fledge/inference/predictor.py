@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from fledge.types import Detections, Frame
 
 Image = NDArray[np.uint8]
 Source = str | Path | Image
+Model = TypeVar("Model", bound=WindowModel, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Piece:
     window: Window
 
 
-class Predictor:
+class Predictor(Generic[Model]):
     """Runs a detector on whole images, or on overlapping windows of large ones.
 
     An image is brought to the scale the detector was trained at. If it is then larger than ``image_size`` it is cut
@@ -45,7 +46,7 @@ class Predictor:
         batch_size: windows computed at once.
     """
 
-    def __init__(self, model: WindowModel, batch_size: int = 4) -> None:
+    def __init__(self, model: Model, batch_size: int = 4) -> None:
         self.model, self.batch_size = model, batch_size
 
     @property

@@ -81,6 +81,7 @@ def _coco_records(found: Found) -> list[dict[str, Any]]:
         {
             "image_id": found.frame.image_id,
             "category_id": label + 1,
+            "category_name": found.classes[label],
             "score": round(score, 6),
             "bbox": hull,
             "segmentation": [quad],
