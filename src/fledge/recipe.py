@@ -20,6 +20,7 @@ from fledge.errors import UsageError
 AUTO = "auto:"
 # Of a distillation term: a number, or "auto:0.3": such that its gradient is 0.3 times the task's when training begins.
 Weight = Annotated[float, Field(ge=0)] | Annotated[str, Field(pattern=r"^auto:[0-9]*\.?[0-9]+$")]
+_MOST_BYTES = 1_000_000
 
 
 def fixed_weight(weight: float | str) -> float:
@@ -191,8 +192,16 @@ def load_recipe(path: str | Path, **changes: Any) -> Recipe:
             raise UsageError(f"no such recipe: {path}: give a TOML file, or one of the {hint}")
         file = shipped[str(path)]
     try:
-        settings = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        with file.open("rb") as stream:
+            data = stream.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise UsageError(f"recipe too large: {file}: more than {_MOST_BYTES} bytes: a recipe has some 60 lines")
+        settings = tomllib.loads(data.decode())
+    except OSError as error:
+        raise UsageError(f"cannot read recipe: {file}: {error.strerror}: check its permissions") from error
+    except RecursionError:
+        raise UsageError(f"not TOML: {file}: lists nested without end: a recipe is flat") from None
+    except ValueError as error:  # among them TOMLDecodeError and UnicodeDecodeError
         raise UsageError(f"not TOML: {file}: {error}") from None
     return make_recipe({**settings, **changes}, str(file))
 

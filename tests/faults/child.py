@@ -56,6 +56,10 @@ class Child:
         """Return once ``text`` was written."""
         self.wait_until(lambda: text in self._log.read_text(errors="replace"), timeout)
 
+    def out(self) -> str:
+        """All it wrote until now."""
+        return self._log.read_text(errors="replace")
+
     def wait_until(self, condition: Callable[[], object], timeout: float = 60) -> None:
         """Return once a condition holds, which is looked at now and then while the process runs."""
         for _ in range(int(timeout / 0.02)):

@@ -69,6 +69,8 @@ SECTIONS = {
     "losses": "Losses",
     "memory": "Memory",
     "weight_files": "Weights from strangers",
+    "service": "The HTTP service",
+    "hostile": "Files from strangers",
 }
 
 

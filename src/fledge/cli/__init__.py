@@ -10,8 +10,9 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -24,14 +25,16 @@ from fledge.cli.detect import detect
 from fledge.cli.distill import distill
 from fledge.cli.doctor import doctor
 from fledge.cli.evaluate import evaluate
+from fledge.cli.map import map as map_results
 from fledge.cli.methods import methods
 from fledge.cli.quickstart import quickstart
 from fledge.cli.replay import replay
+from fledge.cli.serve import serve
 from fledge.cli.study import study
 from fledge.cli.subset import subset
 from fledge.cli.tile import tile
 from fledge.cli.train import train
-from fledge.errors import FledgeError
+from fledge.errors import FledgeError, ResourceError
 
 app = typer.Typer(
     name="fledge",
@@ -43,22 +46,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    quickstart,
-    train,
-    distill,
-    evaluate,
-    study,
-    compare,
-    detect,
-    tile,
-    convert,
-    check,
-    subset,
-    replay,
-    datasets,
-    methods,
-    doctor,
-)
+    quickstart, train, distill, evaluate, study, compare, detect, map_results, serve, tile, convert, check, subset,
+    replay, datasets, methods, doctor,
+)  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
 
@@ -84,14 +74,25 @@ _show_traceback = False
 
 def main() -> None:
     """Run the command line; errors of the user become one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     with _one_voice():
         try:
             _recorded(app)()
         except FledgeError as error:
-            if _show_traceback:
-                traceback.print_exc()
-            print(f"fledge: {error}", file=sys.stderr)
-            raise SystemExit(error.exit_code) from None
+            _end(str(error), error.exit_code)
+        except OSError as error:  # a path that the system does not take, such as one too long, wherever it is looked at
+            if error.filename is None:
+                raise
+            _end(f"{error.strerror}: {error.filename}: check the path", ResourceError.exit_code)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    if _show_traceback:
+        traceback.print_exc()
+    print(f"fledge: {message}", file=sys.stderr)
+    raise SystemExit(code) from None
 
 
 @contextmanager

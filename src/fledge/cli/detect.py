@@ -43,6 +43,10 @@ def detect(
         int | None, typer.Option("--batch-size", min=1, help="Windows computed at once; 1 on a CPU, else 4.")
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes, each on a scene of its own.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS", help="Scenes on a Ray cluster: local, auto, or where its head is."),
+    ] = None,
     picture: Annotated[bool, typer.Option("--picture", help="Also draw each scene, reduced, with its boxes.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Forget what an interrupted run has finished.")] = False,
@@ -62,8 +66,11 @@ def detect(
         fledge detect runs/student 'tiles/*.tif' --out found --format geojson --workers 4
 
         fledge detect runs/student photos/ --out submission --format dota --score 0.05
+
+        fledge detect runs/student 'archive/*.tif' --out found --ray auto
     """
     from fledge.build import pick_device
+    from fledge.cluster import on_ray
     from fledge.errors import UsageError
     from fledge.inference.settings import SceneSettings
     from fledge.inference.writers import form_of
@@ -86,7 +93,9 @@ def detect(
         allow_holes=allow_holes,
         picture=picture,
     )
-    results = detect_scenes(model, scenes, out, settings, workers, device)
+    results = detect_scenes(
+        model, scenes, out, settings, workers, device, on_ray(ray, workers if workers > 1 else None) if ray else None
+    )
     files = list(dict.fromkeys(file for result in results for file in result.files))
     for note in dict.fromkeys(note for result in results for note in result.notes):
         print(f"note: {note}")

@@ -18,6 +18,7 @@ _WHOLE_BYTES = (8, 16, 32, 64)
 _TIFF_VALUES = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+_MOST_BOXES = 100  # of a JPEG 2000 file before its pixels
 
 Tags = dict[int, int]
 
@@ -105,12 +106,31 @@ def _jpeg(file: BinaryIO) -> Header:
 
 
 def _jp2(file: BinaryIO) -> Header:
-    file.seek(0)
-    head = file.read(1024)
-    at = head.find(b"ihdr")
-    if at < 0:
+    """By the box that states the size, which must be that of the pixels: decoders go by the latter alone."""
+    stated = size = b""
+    at = 0
+    for _ in range(_MOST_BOXES):
+        file.seek(at)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        start = 8
+        if length == 1:
+            (length,) = struct.unpack(">Q", file.read(8))
+            start = 16
+        if kind == b"jp2h":  # the image header is the first box in it
+            stated = file.read(26)
+        elif kind == b"jp2c":
+            size = file.read(42)
+            break
+        if length < start:  # 0: to the end of the file
+            break
+        at += length
+    if stated[4:8] != b"ihdr" or size[:4] != b"\xff\x4f\xff\x51":
         raise ValueError("the JPEG 2000 header states no size")
-    height, width, bands, depth = struct.unpack_from(">IIHB", head, at + 4)
+    height, width, bands, depth = struct.unpack_from(">IIHB", stated, 8)
+    right, bottom, left, top = struct.unpack_from(">IIII", size, 8)
+    (components,) = struct.unpack_from(">H", size, 40)
+    if (bottom - top, right - left, components) != (height, width, bands):
+        raise ValueError(f"the JPEG 2000 header says {width}x{height}, the pixels are {right - left}x{bottom - top}")
     bits = 0 if depth == 255 else (depth & 127) + 1  # 255: the bands differ; the highest bit is a sign
     return Header("JPEG 2000", height, width, bits, bands)
 
@@ -144,7 +164,7 @@ def _tiff_tags(file: BinaryIO, head: bytes) -> Tags:
     entries = file.read(struct.calcsize(order + entry_form) * min(count, 4096))
     tags: Tags = {}
     for tag, kind, length, raw in struct.iter_unpack(order + entry_form, entries):
-        if tag not in _WANTED or kind not in _TIFF_VALUES:
+        if tag not in _WANTED or kind not in _TIFF_VALUES or tag in tags:  # of doubles, decoders take the first
             continue
         form = order + _TIFF_VALUES[kind]
         if struct.calcsize(form) * length > len(raw):  # too long to stand here, so here is where it stands

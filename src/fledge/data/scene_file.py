@@ -7,6 +7,7 @@ GDAL's own cache is bounded. Magic bytes, not names, choose the only driver that
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -67,7 +68,8 @@ class SceneFile:
         self.path = local_file(path)
         header = read_header(self.path)
         self.height, self.width = header.height, header.width
-        self.frame = Frame(self.path.stem, (self.height, self.width))
+        name = os.fsencode(self.path.stem).decode(errors="replace")  # it becomes text in results
+        self.frame = Frame(name, (self.height, self.width))
         self.rule = rule
         self._file: Any = None
         self._whole: Image | None = None

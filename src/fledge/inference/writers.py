@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fledge.data.labels import class_file_name
 from fledge.errors import UsageError
 from fledge.files import replacing
 from fledge.geometry.georeference import to_lonlat, to_world

@@ -6,8 +6,6 @@ this package.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from fledge.errors import ResourceError
 from fledge.visualize.images import Image, data_uri
 from fledge.visualize.markup import Markup, escape, inline
 from fledge.visualize.palette import Tone, class_colour, hex_colour
+from fledge.visualize.shell import document
 from fledge.visualize.style import page_script, page_style
 from fledge.visualize.table import Column, Value, table
 
@@ -136,27 +135,15 @@ class Page:
 
     def html(self) -> str:
         """The whole page."""
-        script = page_script()
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        policy = (
-            "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-            f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-        )
         subtitle = f'<p class="subtitle">{inline(self._subtitle)}</p>' if self._subtitle else ""
         facts = "".join(f"<dt>{inline(k)}</dt><dd>{inline(v)}</dd>" for k, v in self._facts.items())
         footer = f"<footer><dl>{facts}</dl></footer>" if facts else ""
         blocks = "\n".join(self._blocks)
-        return (
-            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-            '<meta name="viewport" content="width=device-width,initial-scale=1">'
-            '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
-            f'<link rel="icon" href="data:,"><title>{escape(self._title)}</title>'
-            f"<style>{page_style()}</style></head>\n"
-            f"<body><main><header><h1>{escape(self._title)}</h1>{subtitle}</header>\n{blocks}\n{footer}</main>\n"
+        body = (
+            f"<main><header><h1>{escape(self._title)}</h1>{subtitle}</header>\n{blocks}\n{footer}</main>\n"
             '<dialog aria-label="picture"><div class="stage"><img src="data:," alt=""></div><p></p></dialog>'
-            f"<script>{script}</script></body></html>\n"
         )
+        return document(self._title, page_style(), Markup(body), page_script())
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Save the page; a reader sees the old file or the whole new one, never a part.

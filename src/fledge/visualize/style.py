@@ -19,7 +19,8 @@ _GROUND: dict[str, tuple[str, str]] = {
 }
 
 
-def _own(name: str) -> str:
+def own_file(name: str) -> str:
+    """A file of this folder as text."""
     return files("fledge.visualize").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -37,15 +38,15 @@ _TONE_CLASSES = "".join(f".t-{tone}{{--tone:var(--{tone})}}\n" for tone in TONES
 
 def page_style() -> str:
     """The style sheet of a page, charts included."""
-    return _COLOURS + _TONE_CLASSES + _own("chart.css") + _own("page.css")
+    return _COLOURS + _TONE_CLASSES + own_file("chart.css") + own_file("page.css")
 
 
 def page_script() -> str:
     """The script of a page; nothing on the page needs it."""
-    return _own("page.js")
+    return own_file("page.js")
 
 
 def standalone(chart: str) -> str:
     """A chart as the text of an ``.svg`` file that carries its own style, light or dark, for use outside a page."""
-    style = _COLOURS + _TONE_CLASSES + _own("chart.css") + "svg{background:var(--card)}"
+    style = _COLOURS + _TONE_CLASSES + own_file("chart.css") + "svg{background:var(--card)}"
     return chart.replace("<title>", f"<style>{style}</style><title>", 1)
