@@ -24,14 +24,14 @@ LAYERS = (
     ("engine", "inference", "export"),
     ("recipe", "build"),
     ("runs",),
-    ("training",),
+    ("training", "exporting"),
     ("api", "quickstart", "diagnosis", "method_cards", "replay"),
     ("cli",),
     ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # Within one level these may import those. Inference needs only the Detector protocol of engine.train_step.
-SIDEWAYS = {("build", "recipe"), ("quickstart", "api")}
+SIDEWAYS = {("export", "inference"), ("export", "engine"), ("build", "recipe"), ("quickstart", "api")}
 
 
 def room_of(module: str) -> str:

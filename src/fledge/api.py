@@ -23,7 +23,7 @@ from fledge.evaluation.average_precision import evaluate as average_precision
 from fledge.evaluation.cost import Cost, measure_cost
 from fledge.inference.predictor import Predictor, Source
 from fledge.recipe import Recipe
-from fledge.runs import load_predictor, open_split
+from fledge.runs import load_model, load_predictor, open_split
 from fledge.training import distill, train, training_batches
 from fledge.types import Detections
 
@@ -48,15 +48,15 @@ class Evaluation:
 
 
 def load(run: str | Path, device: str = "auto") -> Predictor:
-    """A trained detector from a run folder or one of its checkpoints.
+    """A trained detector from a run folder, one of its checkpoints, or a file that ``fledge export`` wrote.
 
     Example:
         >>> fledge.load("runs/student").detect("scene.png").to_dota()  # doctest: +SKIP
 
     Raises:
-        DataError: there is no checkpoint, or it is damaged.
+        DataError: there is no checkpoint, or it or the file is damaged.
     """
-    return load_predictor(Path(run), device)[0]
+    return Predictor(load_model(Path(run), device))
 
 
 def evaluate(

@@ -22,6 +22,7 @@ from fledge.cli.detect import detect
 from fledge.cli.distill import distill
 from fledge.cli.doctor import doctor
 from fledge.cli.evaluate import evaluate
+from fledge.cli.export import export
 from fledge.cli.methods import methods
 from fledge.cli.quickstart import quickstart
 from fledge.cli.replay import replay
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, distill, evaluate, detect, tile, convert, check, replay, methods, doctor):
+for command in (quickstart, train, distill, evaluate, export, detect, tile, convert, check, replay, methods, doctor):
     app.command()(command)
 
 

@@ -43,20 +43,18 @@ class Exportable(Protocol):
 
 
 class DetectorGraph(nn.Module):
-    """A detector from bytes to boxes, as it is exported.
+    """A detector from bytes to boxes, as it is exported: the network in the dtype of its weights, the rest in float32.
 
     Args:
         detector: in eval mode.
         padding: (C,) what lies beyond the right and bottom border, in 0…255.
-        dtype: what the network computes in; decoding and suppression are in float32 always.
     """
 
     padding: Tensor
 
-    def __init__(self, detector: Exportable, padding: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, detector: Exportable, padding: tuple[int, ...]) -> None:
         super().__init__()
         self.network = detector
-        self.dtype = dtype
         self.register_buffer("padding", torch.tensor(padding, dtype=torch.float32)[:, None, None], persistent=False)
 
     @torch.no_grad()
