@@ -15,7 +15,7 @@ from fledge import api
 from fledge.data.raster import PixelRule, read_image
 from fledge.engine.checkpoint import load_checkpoint, newest_checkpoint
 from fledge.errors import DataError, UsageError
-from fledge.inference.writers import draw_pictures
+from fledge.inference.pictures import draw_pictures
 from fledge.recipe import Recipe, load_recipe, make_recipe
 
 TINY: dict[str, Any] = {

@@ -25,7 +25,7 @@ LAYERS = (
     ("recipe", "build"),
     ("runs",),
     ("training", "exporting"),
-    ("api", "quickstart", "diagnosis", "method_cards", "replay"),
+    ("api", "scenes", "quickstart", "diagnosis", "method_cards", "replay"),
     ("cli",),
     ("__main__",),
 )

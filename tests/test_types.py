@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from fledge.errors import UsageError
+from fledge.errors import NumericError, UsageError
 from fledge.types import Batch, Detections, Frame, Targets, flatten_levels
 
 NASTY = ('a"b', "</script>\n", "naïve \u2028 ship", "back\\slash")
@@ -63,25 +63,10 @@ def test_coco_records_by_hand() -> None:
     assert [r["image_id"] for r in found().to_coco(0)] == [0, 0]
 
 
-def test_geojson_in_pixels_by_hand() -> None:
-    collection = found().to_geojson()
-    assert collection["coordinates"] == "pixels"
-    assert collection["features"][0] == {
-        "type": "Feature",
-        "geometry": {
-            "type": "Polygon",
-            "coordinates": [[[6.0, 18.0], [14.0, 18.0], [14.0, 22.0], [6.0, 22.0], [6.0, 18.0]]],
-        },
-        "properties": {
-            "class": "ship",
-            "score": 0.75,
-            "angle": 0.0,
-            "width_px": 8.0,
-            "height_px": 4.0,
-            "image": "scene",
-        },
-    }
-    assert collection["features"][1]["properties"]["angle"] == round(-math.pi / 2, 6)
+def test_geojson_of_pixels_is_refused() -> None:
+    for frame in (Frame("scene"), Frame("scene", None, (2.0, 0.0, 0.0, 0.0, 2.0, 0.0), None)):
+        with pytest.raises(UsageError, match=r"no longitude and latitude: scene: .* write pixels instead"):
+            found(frame).to_geojson()
 
 
 def signed_area(ring: list[list[float]]) -> float:
@@ -92,7 +77,7 @@ def test_georeferenced_geojson() -> None:
     # north up: 1e-5 degrees a pixel, y downwards
     frame = Frame("scene", (100, 200), (1e-5, 0.0, 8.5, 0.0, -1e-5, 47.0), "EPSG:4326")
     collection = found(frame).to_geojson()
-    assert "coordinates" not in collection
+    assert list(collection) == ["type", "features"]
     (ring,) = collection["features"][0]["geometry"]["coordinates"]
     assert sorted(map(tuple, ring[:-1])) == [
         (8.50006, 46.99978),
@@ -110,18 +95,16 @@ def test_a_turned_transform_uses_all_six_numbers() -> None:
     assert {tuple(p) for p in ring} == {(2 * y + 1.0, 3 * x - 5.0) for x in (6, 14) for y in (18, 22)}
 
 
-def test_a_transform_without_reference_system_stays_in_pixels() -> None:
-    assert found(Frame("scene", None, (2.0, 0.0, 0.0, 0.0, 2.0, 0.0), None)).to_geojson() == found().to_geojson()
-
-
-def test_a_foreign_reference_system_is_refused() -> None:
-    with pytest.raises(UsageError, match="EPSG:3857"):
-        found(Frame("scene", None, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "EPSG:3857")).to_geojson()
+def test_a_projected_system_becomes_longitude_and_latitude() -> None:
+    half = 20037508.342789244  # half of the way around the equator in EPSG:3857
+    frame = Frame("scene", None, (1.0, 0.0, half / 180, 0.0, -1.0, 0.0), "EPSG:3857")
+    (ring,) = found(frame).to_geojson()["features"][0]["geometry"]["coordinates"]
+    assert sorted({x for x, _ in ring}) == [round(1 + 180 * x / half, 7) for x in (6, 14)]
 
 
 @pytest.mark.parametrize("name", NASTY)
 def test_hostile_names_survive_json(name: str) -> None:
-    d = found(Frame(name), (name, "ship"))
+    d = found(Frame(name, None, (1e-5, 0.0, 8.5, 0.0, -1e-5, 47.0), "EPSG:4326"), (name, "ship"))
     text = json.dumps(d.to_geojson(), allow_nan=False)
     back = json.loads(text)["features"][1]["properties"]
     assert (back["class"], back["image"]) == (name, name)
@@ -132,13 +115,14 @@ def test_nothing_found() -> None:
     none = found().select(torch.zeros(2, dtype=torch.bool))
     assert (len(none), none.names, none.to_coco()) == (0, [], [])
     assert none.corners.shape == (0, 4, 2)
-    assert none.to_geojson()["features"] == []
+    frame = Frame("scene", None, (1e-5, 0.0, 8.5, 0.0, -1e-5, 47.0), "EPSG:4326")
+    assert found(frame).select(torch.zeros(2, dtype=torch.bool)).to_geojson()["features"] == []
 
 
 def test_nan_is_never_written() -> None:
     d = found()
     d.boxes[0, 0] = math.nan
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(NumericError, match="not finite"):
         d.to_geojson()
 
 

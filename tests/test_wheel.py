@@ -55,5 +55,5 @@ def test_the_wheel_runs_the_quickstart_in_a_clean_environment(wheel: Path, tmp_p
     fledge = str(tmp_path / "env" / "bin" / "fledge")
     run(fledge, "quickstart", "--smallest", "--out", "out")
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
-    assert (tmp_path / "out" / "scene" / "scene.geojson").is_file()
+    assert (tmp_path / "out" / "scene" / "scene.gpkg").is_file()
     assert "kd_rnet" in run(fledge, "methods")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fledge.data.datasets.folders import image_files
 from fledge.data.labels import DetectionDataset
 from fledge.data.raster import read_image
 from fledge.data.transforms import pad_colour
@@ -29,7 +30,6 @@ from fledge.export.record import Precision, Record, Runtime
 from fledge.export.trace import need, record_graph, to_onnx
 from fledge.files import remove_orphans, sync, sync_folder, temporary
 from fledge.inference.model import TorchModel
-from fledge.inference.writers import image_files
 from fledge.recipe import Recipe
 from fledge.runs import load_predictor, open_split
 
@@ -95,7 +95,7 @@ def export(
         out: the file; default ``exports/<run>`` with precision, ``-dynamic`` and the runtime's suffix.
         data: dataset (or, in fp32, folder of images) to prove the file on; default: the run's own.
         split: of the dataset; default: the recipe's ``eval_split``.
-        calibration: images that int8's scales are measured on; the first 64 at most.
+        calibration: folder of images that int8's scales are measured on; 64 of them at most.
         images: how many images to compare boxes on (fp32); average precision is measured on 200 at most.
         max_drop: of AP50 and of AP50:95, on the scale 0…1, in lower precision.
 
@@ -114,15 +114,15 @@ def export(
     shown = _images(dataset, data or recipe.eval_data or recipe.data, images) if precision == "fp32" else []
     if precision != "fp32" and (dataset is None or len(dataset) == 0):
         raise DataError(f"no labelled images to measure {precision} on: {data or recipe.data}: give --data DATASET")
-    scales = [read_image(p, model.pixels) for p in image_files([Path(calibration)])[:_CALIBRATION]] if calibration else []
+    scales = _images(None, calibration, _CALIBRATION) if calibration and precision == "int8" else []
     with _workshop(path) as folder:
         part = folder / path.name
         say(f"export: {run} for {to}, {precision}, {'any size' if dynamic else f'{recipe.image_size} px'}")
-        _write(part, model, record, [window_of(model, x, record.size, record.padding) for x in scales])
+        _write(part, model, record, [pixels for _, pixels in _windows(scales, model, record)])
         other = _read(part)
         if precision == "fp32":
-            windows = [(p.name, window_of(model, read_image(p, model.pixels), record.size, record.padding)) for p in shown]
-            made = Export(path, record, _size(part), same_boxes(model, other, record, windows, (1, 4)))
+            agreement = same_boxes(model, other, record, _windows(shown, model, record), (1, 4))
+            made = Export(path, record, _size(part), agreement)
         else:
             assert dataset is not None
             made = Export(path, record, _size(part), None, same_precision(model, other, dataset, max_drop, precision))
@@ -193,10 +193,15 @@ def _dataset(
 
 def _images(dataset: DetectionDataset | None, folder: str | Path, count: int) -> list[Path]:
     """Image files spread evenly over the split, or over a folder of images."""
-    files = list(dataset.paths) if dataset is not None else image_files([Path(folder)])
+    files = list(dataset.paths) if dataset is not None else image_files(Path(folder))
     if not files:
-        raise DataError(f"no images to prove the export on: {folder}: give --data DIR")
+        raise DataError(f"no images: {folder}: give a folder with images in it")
     return [files[i] for i in sorted(set(np.linspace(0, len(files) - 1, count).round().astype(int).tolist()))]
+
+
+def _windows(files: Sequence[Path], model: TorchModel, record: Record) -> list[tuple[str, Image]]:
+    """Names and middle windows of image files."""
+    return [(f.name, window_of(model, read_image(f, model.pixels), record.size, record.padding)) for f in files]
 
 
 def _write(path: Path, model: TorchModel, record: Record, calibration: Sequence[Image]) -> None:

@@ -7,16 +7,17 @@ angle turns +x towards +y (clockwise on screen), canonical form ``w >= h`` and `
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fledge.errors import UsageError
+from fledge.errors import NumericError, UsageError
 from fledge.geometry.boxes import corners
+from fledge.geometry.georeference import corner_points, geojson_geometries, measures, to_lonlat, to_world
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,12 @@ class Frame:
     transform: tuple[float, float, float, float, float, float] | None = None
     crs: str | None = None
 
+    def has_lonlat(self) -> bool:
+        """Whether its pixels have longitudes and latitudes."""
+        if self.transform is None or self.crs is None:
+            return False
+        return to_lonlat(to_world(np.zeros((1, 2)), self.transform), self.crs) is not None
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -225,47 +232,37 @@ class Detections:
         ]
 
     def to_geojson(self) -> dict[str, Any]:
-        """A GeoJSON FeatureCollection with class, score, angle (radians, le90) and side lengths in pixels.
-
-        RFC 7946 wants longitude and latitude. A frame in ``EPSG:4326`` is written so, through its transform; a frame
-        without any reference is written in pixels (y down) and says so in ``"coordinates": "pixels"``.
+        """A GeoJSON FeatureCollection (RFC 7946: longitude and latitude) with class, score, angle (radians, le90, in
+        the image), bearing (degrees from north), and side lengths in metres and pixels.
 
         Raises:
-            UsageError: the frame has another reference system; fledge does not reproject yet.
+            UsageError: the frame has no reference system, or one without a relation to longitude and latitude.
+            NumericError: a box or score is not finite.
         """
-        if self.frame.crs not in (None, "EPSG:4326"):
-            raise UsageError(
-                f"cannot write GeoJSON: {self.frame.image_id}: its coordinates are {self.frame.crs}, GeoJSON needs "
-                "EPSG:4326: convert the image, or write DOTA or COCO in pixels"
-            )
-        points = self.corners.double()
-        world = self.frame.transform if self.frame.crs else None
-        if world is not None:
-            a, b, c, d, e, f = world
-            x, y = points.unbind(-1)
-            points = torch.stack([a * x + b * y + c, d * x + e * y + f], dim=-1)
+        boxes, frame = self.boxes.double().cpu().numpy(), self.frame
+        if not (np.isfinite(boxes).all() and bool(self.scores.isfinite().all())):
+            raise NumericError(f"not finite: {frame.image_id}: a score or box cannot be written")
+        if frame.transform is None or frame.crs is None:
+            raise UsageError(no_geojson(frame.image_id))
+        shapes = geojson_geometries(corner_points(boxes), frame.transform, frame.crs)
+        if shapes is None:
+            raise UsageError(no_geojson(frame.image_id))
+        columns = {k: v.tolist() for k, v in measures(boxes, frame.transform, frame.crs).items()}
+        columns = {"class": self.names, "score": [round(v, 6) for v in self.scores.tolist()], **columns}
+        rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
         features = [
-            {
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": [_ring(quad)]},
-                "properties": {
-                    "class": name,
-                    "score": round(score, 6),
-                    "angle": round(box[4], 6),
-                    "width_px": round(box[2], 3),
-                    "height_px": round(box[3], 3),
-                    "image": self.frame.image_id,
-                },
-            }
-            for name, score, box, quad in zip(
-                self.names, self.scores.tolist(), self.boxes.tolist(), points.tolist(), strict=True
-            )
+            {"type": "Feature", "geometry": shape, "properties": {**row, "image": frame.image_id}}
+            for shape, row in zip(shapes, rows, strict=True)
         ]
-        collection: dict[str, Any] = {"type": "FeatureCollection", "features": features}
-        if world is None:
-            collection["coordinates"] = "pixels"
-        json.dumps(collection, allow_nan=False)
-        return collection
+        return {"type": "FeatureCollection", "features": features}
+
+
+def no_geojson(name: str) -> str:
+    """Why an image's boxes are no GeoJSON."""
+    return (
+        f"no longitude and latitude: {name}: the image has no coordinate reference system that leads to them, and "
+        "GeoJSON holds nothing else: write pixels instead, as gpkg, csv, dota, coco or yolo"
+    )
 
 
 class Detector(Protocol):
@@ -283,10 +280,3 @@ class Detector(Protocol):
 
     def decode(self, outputs: Outputs, sizes: Tensor) -> list[Detections]:
         """Outputs to detections, one per image."""
-
-
-def _ring(quad: list[list[float]]) -> list[list[float]]:
-    """A closed ring, counter-clockwise in axes with y up as RFC 7946 asks."""
-    twice_area = sum(p[0] * q[1] - q[0] * p[1] for p, q in zip(quad, quad[1:] + quad[:1], strict=True))
-    ring = quad if twice_area > 0 else quad[::-1]
-    return [[round(x, 7), round(y, 7)] for x, y in [*ring, ring[0]]]

@@ -140,14 +140,24 @@ def test_train_evaluate_detect_distil(main: Any, place: Path) -> None:
     assert (record["images"], record["protocol"]["interpolation"]) == (2, "voc07")
 
     images = data / "val" / "images"
-    for form, files in (("geojson", 2), ("dota", len(record["classes"])), ("coco", 1)):
-        out_folder = place / form
-        code, out, _ = main("detect", run, images, "--format", form, "--out", out_folder, "--score", 0, "--no-pictures")
-        assert code == 0
-        assert len(list(out_folder.iterdir())) == files
-        assert f"in 2 images; written to {out_folder}: {files} files" in out
-    main("detect", run, sorted(images.iterdir())[0], "--out", place / "one")
-    assert sorted(p.suffix for p in (place / "one").iterdir()) == [".geojson", ".jpg"]
+    classes = len(record["classes"])
+    for form, files in (("gpkg", 2), ("csv", 1), ("dota", classes), ("coco", 1), ("yolo", 3)):
+        folder = place / form
+        code, out, err = main("detect", run, images, "--format", form, "--out", folder, "--score", 0)
+        assert code == 0, err
+        assert len(list(folder.iterdir())) == files
+        assert "objects in 2 scenes, 2 windows (0 without data)" in out
+        assert "no coordinate reference system" in out
+        assert (f"written to {folder}: {files} files" in out) == (files > 1)
+    code, _, err = main("detect", run, images, "--format", "geojson", "--out", place / "geojson")
+    assert (code, "GeoJSON holds nothing else" in err) == (2, True)
+    first = sorted(images.iterdir())[0]
+    code, out, _ = main("detect", run, first, "--out", place / "one.gpkg", "--picture")
+    assert (code, sorted(p.name for p in place.glob("one*"))) == (0, ["one.gpkg", "one.gpkg.jpg"])
+    code, _, err = main("detect", run, first, "--out", place / "one.gpkg")
+    assert (code, "output exists" in err) == (2, True)
+    code, _, err = main("detect", run, first, "--out", place / "one.gpkg", "--format", "csv")
+    assert (code, "which format" in err) == (2, True)
 
     student = ("distill", place / "tiny.toml", "--data", data, "--teacher", run, "--set", "method=kd_rnet")
     code, out, _ = main(*student, "--out", place / "student")

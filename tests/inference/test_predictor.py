@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.inference.squares import GREEN, RED, painted, truth
 
 import fledge.inference.predictor as module
 from fledge.data.raster import PixelRule
@@ -20,7 +21,6 @@ from fledge.types import Detections
 
 Image = NDArray[np.uint8]
 Make = Callable[..., Predictor]
-RED, GREEN = (255, 0, 0), (0, 255, 0)
 
 
 def network_of(predictor: Predictor) -> Any:
@@ -28,24 +28,9 @@ def network_of(predictor: Predictor) -> Any:
     return predictor.model.module
 
 
-def scene(height: int, width: int, patches: list[tuple[int, int, int, int, tuple[int, int, int]]]) -> Image:
-    image = np.full((height, width, 3), 60, dtype=np.uint8)
-    for x, y, w, h, colour in patches:
-        image[y : y + h, x : x + w] = colour
-    return image
-
-
 def rows(found: Detections) -> list[tuple[float, ...]]:
     boxes = found.boxes.tolist()
     return sorted((label, *box) for label, box in zip(found.labels.tolist(), boxes, strict=True))
-
-
-def truth(patches: list[tuple[int, int, int, int, tuple[int, int, int]]]) -> list[tuple[float, ...]]:
-    angle = float(np.float32(-np.pi / 2))
-    return sorted(
-        (int(c == GREEN), x + w / 2, y + h / 2, max(w, h), min(w, h), 0.0 if w >= h else angle)
-        for x, y, w, h, c in patches
-    )
 
 
 # 96-pixel windows with an overlap of 40 over 250×300: x starts 0, 56, 112, 168, 204; seams at 76, 132, 188, 234
@@ -63,14 +48,14 @@ ON_SEAMS = [
 
 
 def test_objects_on_seams_and_corners_are_found_once(finder: Make) -> None:
-    found = finder().detect(scene(250, 300, ON_SEAMS))
+    found = finder().detect(painted(250, 300, ON_SEAMS))
     assert rows(found) == truth(ON_SEAMS)
     assert found.frame.size == (250, 300)
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
 
 
 def test_tiled_equals_untiled(finder: Make) -> None:
-    image = scene(250, 300, ON_SEAMS)
+    image = painted(250, 300, ON_SEAMS)
     assert rows(finder().detect(image)) == rows(finder(image_size=320).detect(image))
 
 
@@ -84,11 +69,11 @@ def test_any_objects_smaller_than_the_overlap_are_found_once(finder: Make, seed:
             w, h = (int(v) for v in rng.integers(4, 40, 2))
             dx, dy = int(rng.integers(0, 40 - w + 1)), int(rng.integers(0, 40 - h + 1))
             patches.append((x + dx, y + dy, w, h, RED if rng.random() < 0.5 else GREEN))
-    assert rows(finder().detect(scene(height, width, patches))) == truth(patches)
+    assert rows(finder().detect(painted(height, width, patches))) == truth(patches)
 
 
 def test_the_order_of_the_windows_does_not_matter(finder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = scene(250, 300, ON_SEAMS)
+    image = painted(250, 300, ON_SEAMS)
     before = finder().detect(image)
     monkeypatch.setattr(module, "windows", lambda *args: windows(*args)[::-1])
     after = finder().detect(image)
@@ -98,7 +83,7 @@ def test_the_order_of_the_windows_does_not_matter(finder: Make, monkeypatch: pyt
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 100])
 def test_the_batch_size_does_not_matter(finder: Make, batch_size: int) -> None:
-    images = [scene(250, 300, ON_SEAMS), scene(50, 70, [(9, 9, 12, 8, RED)]), scene(250, 300, ON_SEAMS[:2])]
+    images = [painted(250, 300, ON_SEAMS), painted(50, 70, [(9, 9, 12, 8, RED)]), painted(250, 300, ON_SEAMS[:2])]
     one, other = finder(batch_size=1).detect_many(images), finder(batch_size=batch_size).detect_many(images)
     for a, b in zip(one, other, strict=True):
         assert torch.equal(a.boxes, b.boxes)
@@ -109,7 +94,7 @@ def test_the_batch_size_does_not_matter(finder: Make, batch_size: int) -> None:
 def test_windows_of_neighbouring_images_share_a_batch(finder: Make) -> None:
     predictor = finder(batch_size=4)
     seen: list[int] = []
-    found = predictor.detect_many([scene(60, 60, [(9, 9, 12, 8, RED)])] * 5, advance=seen.append)
+    found = predictor.detect_many([painted(60, 60, [(9, 9, 12, 8, RED)])] * 5, advance=seen.append)
     module = network_of(predictor)
     assert module.batches == [(4, 3, 64, 64), (1, 3, 64, 64)]
     assert (len(found), seen, [d.frame.image_id for d in found]) == (5, [1, 2, 3, 4, 5], list("01234"))
@@ -121,12 +106,12 @@ def test_no_images(finder: Make) -> None:
 
 def test_nothing_to_find(finder: Make) -> None:
     for size in ((40, 40), (250, 300)):
-        found = finder().detect(scene(*size, []))
+        found = finder().detect(painted(*size, []))
         assert (len(found), found.classes, found.boxes.shape) == (0, ("red", "green"), (0, 5))
 
 
 def test_the_threshold_and_the_classes(finder: Make) -> None:
-    image = scene(250, 300, ON_SEAMS)
+    image = painted(250, 300, ON_SEAMS)
     everything = finder().detect(image)
     cut = float(everything.scores.median())
     assert len(finder().detect(image, cut)) == int((everything.scores >= cut).sum())
@@ -138,7 +123,7 @@ def test_fitted_images_give_boxes_in_their_own_pixels(finder: Make, height: int,
     w, h = max(width // 3, 12), max(height // 5, 12)
     patches = [(width // 4, height // 2, w, h, RED), (width // 3, height // 8, w, h, GREEN)]
     found = finder(image_size=192, fit=True, pixel_scale=192 / max(height, width), tolerance=127).detect(
-        scene(height, width, patches)
+        painted(height, width, patches)
     )
     assert len(found) == 2
     pixel = max(max(height, width) / 192, 1)  # of the network's input, in those of the image
@@ -150,14 +135,14 @@ def test_fitted_images_give_boxes_in_their_own_pixels(finder: Make, height: int,
 
 def test_fit_shrinks_exactly(finder: Make) -> None:
     patches = [(40, 40, 80, 40, RED), (200, 100, 40, 120, GREEN)]
-    found = finder(image_size=96, fit=True, pixel_scale=0.25).detect(scene(288, 384, patches))
+    found = finder(image_size=96, fit=True, pixel_scale=0.25).detect(painted(288, 384, patches))
     assert rows(found) == truth(patches)
 
 
 def test_fitted_detectors_cut_images_far_larger_than_those_of_training(finder: Make) -> None:
     patches = [(40, 40, 80, 40, RED), (600, 300, 40, 120, GREEN), (288, 440, 80, 80, RED)]
     predictor = finder(image_size=96, fit=True, pixel_scale=0.25)
-    found = predictor.detect(scene(600, 800, patches))
+    found = predictor.detect(painted(600, 800, patches))
     network = network_of(predictor)
     assert network.batches  # 200×150 network pixels: windows of 96
     assert all(shape[2:] == (96, 96) for shape in network.batches)
@@ -167,14 +152,14 @@ def test_fitted_detectors_cut_images_far_larger_than_those_of_training(finder: M
 def test_the_border_between_one_window_and_many(finder: Make) -> None:
     for side, count in ((500, 1), (575, 1), (577, 4)):  # 1.5 times 384
         predictor = finder(image_size=96, fit=True, pixel_scale=0.25)
-        predictor.detect(scene(side, side, []))
+        predictor.detect(painted(side, side, []))
         network = network_of(predictor)
         assert sum(shape[0] for shape in network.batches) == count
 
 
 def test_a_scale_can_be_asked_for(finder: Make) -> None:
     patches = [(40, 40, 80, 40, RED)]
-    assert rows(finder(image_size=320).detect(scene(160, 200, patches), scale=0.5)) == truth(patches)
+    assert rows(finder(image_size=320).detect(painted(160, 200, patches), scale=0.5)) == truth(patches)
 
 
 def test_grey_arrays_become_rgb(finder: Make) -> None:
@@ -230,7 +215,7 @@ def test_a_grey_array_is_enough_for_one_channel(finder: Make) -> None:
 
 def test_files_are_read_by_the_rule(finder: Make, tmp_path: Path) -> None:
     path = tmp_path / "deep.png"
-    samples = scene(60, 80, [(20, 20, 20, 10, RED)]).astype(np.uint16) * 4
+    samples = painted(60, 80, [(20, 20, 20, 10, RED)]).astype(np.uint16) * 4
     assert cv2.imwrite(str(path), samples[..., ::-1])
     assert len(finder().detect(path)) == 0, "divided by 257 it is nearly black"
     predictor = finder(pixels=PixelRule((), (0, 1020)))
@@ -244,7 +229,7 @@ def test_a_strip_much_thinner_than_a_network_pixel_is_no_crash(finder: Make) -> 
 
 
 def test_files(finder: Make, tmp_path: Path) -> None:
-    image = scene(120, 150, [(20, 30, 20, 10, RED)])
+    image = painted(120, 150, [(20, 30, 20, 10, RED)])
     assert cv2.imwrite(str(tmp_path / "tile.0.png"), image[..., ::-1])
     found = finder().detect(tmp_path / "tile.0.png")
     assert (found.frame.image_id, found.frame.size) == ("tile.0", (120, 150))
@@ -254,7 +239,7 @@ def test_files(finder: Make, tmp_path: Path) -> None:
 
 
 def test_the_image_given_is_not_written_to(finder: Make) -> None:
-    image = scene(250, 300, ON_SEAMS)
+    image = painted(250, 300, ON_SEAMS)
     copy = image.copy()
     finder().detect(image)
     assert np.array_equal(image, copy)

@@ -38,7 +38,8 @@ def weights(run: Path) -> dict[str, Any]:
 
 def test_everything_promised_is_there(result: Result) -> None:
     made = {str(p.relative_to(result.out)) for p in result.out.rglob("*")}
-    scene = {f"scene/{n}" for n in ("scene.png", "scene.geojson", "detections.json", "scene.detections.jpg")}
+    names = ("scene.png", "scene.gpkg", "detections.csv", "detections.json", "scene.detections.jpg")
+    scene = {f"scene/{name}" for name in names}
     assert scene | {"report.html", "results.json"} <= made
     for role in ("teacher", "student", "distilled"):
         assert {f"{role}/recipe.toml", f"{role}/metrics.csv", f"{role}/tensorboard"} <= made

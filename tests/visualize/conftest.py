@@ -126,7 +126,7 @@ def sample_page() -> Page:
     drawn = draw_boxes(image, boxes, labels, CLASSES, scores=scores, dashed=scores < 0.6, captions=True, scale=1.5)
     page.picture(drawn, "Sixteen overlapping windows, merged.")
     page.heading("Run it yourself")
-    page.code("fledge quickstart --seed 0\nfledge detect runs/quickstart/student scene.png --out detections.geojson")
+    page.code("fledge quickstart --seed 0\nfledge detect runs/quickstart/student scene.png --out detections.gpkg")
     with page.details("How this was measured"):
         page.paragraph("AP as in DOTA, 11 thresholds.")
         page.note("The teacher was trained on the same images.", "warning")

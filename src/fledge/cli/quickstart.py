@@ -44,7 +44,7 @@ def quickstart(
     result = run(out, data, size, seed, image_size, epochs, teacher_weights, device)
     _print(result.record)
     print(
-        f"\nopen    {out}/report.html\nfound   {out}/scene/ (boxes on a scene: GeoJSON, DOTA, COCO, picture)\n"
+        f"\nopen    {out}/report.html\nfound   {out}/scene/ (boxes on a scene: GeoPackage, CSV, COCO, DOTA, picture)\n"
         f"use     fledge detect {out}/distilled IMAGE"
     )
 

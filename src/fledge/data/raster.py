@@ -73,7 +73,7 @@ def read_image(path: Path, rule: PixelRule = COLOUR, max_pixels: int = MAX_PIXEL
             floating-point numbers.
     """
     samples, missing = _stored(path, rule, max_pixels)
-    pixels = _to_bytes(samples, rule.range, path)
+    pixels = to_bytes(samples, rule.range, path)
     if missing is not None:
         pixels[missing] = 0
     if not rule.bands and pixels.shape[2] == 1:
@@ -132,7 +132,7 @@ def _stored(path: Path, rule: PixelRule, max_pixels: int) -> tuple[Samples, Miss
     if header.plain or (header.format == "JPEG 2000" and (rule.bands or header.bands > 4)):
         from fledge.data.stored_bands import read_bands  # GDAL takes its time to load and few need it
 
-        samples, missing = read_bands(path, header.format, _pick(header.bands, header.alpha, rule.bands, path))
+        samples, missing = read_bands(path, header.format, band_choice(header.bands, header.alpha, rule.bands, path))
     else:
         samples, missing = _decoded(path, rule.bands), None
     if samples.shape[:2] != (height, width):
@@ -143,7 +143,7 @@ def _stored(path: Path, rule: PixelRule, max_pixels: int) -> tuple[Samples, Miss
     return samples, missing
 
 
-def _pick(count: int, alpha: bool, wanted: tuple[int, ...], path: Path) -> tuple[int, ...]:
+def band_choice(count: int, alpha: bool, wanted: tuple[int, ...], path: Path) -> tuple[int, ...]:
     """The bands to read of a file with ``count`` bands."""
     if wanted:
         if max(wanted) > count:
@@ -162,7 +162,7 @@ def _decoded(path: Path, wanted: tuple[int, ...]) -> Samples:
     """What OpenCV makes of a file, with the bands in the order red, green, blue, alpha: (H, W, C)."""
     pixels = decode(path)
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    bands = _pick(pixels.shape[2], True, wanted, path)
+    bands = band_choice(pixels.shape[2], True, wanted, path)
     if bands == (1, 2, 3):
         codes = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
         return np.asarray(cv2.cvtColor(pixels, codes[pixels.shape[2]]))
@@ -198,7 +198,7 @@ def _check_type(samples: Samples, path: Path) -> None:
         )
 
 
-def _to_bytes(samples: Samples, between: tuple[float, float] | None, path: Path) -> NDArray[np.uint8]:
+def to_bytes(samples: Samples, between: tuple[float, float] | None, path: Path) -> NDArray[np.uint8]:
     """Samples of any shape as bytes."""
     _check_type(samples, path)
     if between is not None:

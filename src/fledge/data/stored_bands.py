@@ -16,7 +16,7 @@ from fledge.errors import DataError
 # From the format, which magic bytes decide, to the only driver that may open the file.
 DRIVERS = {"TIFF": "GTiff", "JPEG 2000": "JP2OpenJPEG"}
 # What lies beside an image (.aux.xml, .msk, .ovr, world files) must not change its pixels.
-_ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO", "GDAL_GEOREF_SOURCES": "INTERNAL"}
+ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO", "GDAL_GEOREF_SOURCES": "INTERNAL"}
 
 
 def read_bands(path: Path, form: str, bands: Sequence[int]) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
@@ -35,7 +35,7 @@ def read_bands(path: Path, form: str, bands: Sequence[int]) -> tuple[NDArray[np.
         DataError: the file cannot be decoded.
     """
     try:
-        with warnings.catch_warnings(), rasterio.Env(**_ALONE):
+        with warnings.catch_warnings(), rasterio.Env(**ALONE):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             # Made absolute, no name is taken for an address such as zip: or http:.
             with rasterio.open(path.absolute(), driver=DRIVERS[form]) as file:
@@ -44,11 +44,11 @@ def read_bands(path: Path, form: str, bands: Sequence[int]) -> tuple[NDArray[np.
     except (RasterioError, IndexError, ValueError, MemoryError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise DataError(f"unreadable image: {path}: {reason}: replace the file by an intact copy") from error
-    return samples.transpose(1, 2, 0), _missing(samples, empty)
+    return samples.transpose(1, 2, 0), missing_samples(samples, empty)
 
 
-def _missing(samples: NDArray[np.generic], empty: Sequence[float | None]) -> NDArray[np.bool_] | None:
-    """Which of (C, H, W) samples are missing, as (H, W, C), given the no-data value of each band."""
+def missing_samples(samples: NDArray[np.generic], empty: Sequence[float | None]) -> NDArray[np.bool_] | None:
+    """Which of (C, H, W) samples are missing, as (H, W, C), given the no-data value of each band (None: no one)."""
     floating = np.issubdtype(samples.dtype, np.floating)
     if not floating and all(value is None for value in empty):
         return None

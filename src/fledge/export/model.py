@@ -55,7 +55,9 @@ class ExportedModel:
         for size in dict.fromkeys(shapes):
             members = [i for i, shape in enumerate(shapes) if shape == size]
             pixels = images[members, : size[0], : size[1]]
-            parts = [pixels] if self.record.size is None else [self._canvas(pixels[k : k + 1]) for k in range(len(pixels))]
+            parts = (
+                [pixels] if self.record.size is None else [self._canvas(pixels[k : k + 1]) for k in range(len(pixels))]
+            )
             rows = [row for part in parts for row in self._detect(part, size)]
             found.update(zip(members, rows, strict=True))
         return [found[i] for i in range(len(shapes))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from fledge.export.graph import NAMES
 from fledge.export.record import KEY, Record, check_seal, read_bytes, read_record, refusal, sealed
-from fledge.export.trace import INPUT, need
+from fledge.export.trace import INPUT, need, quiet
 
 Image = NDArray[np.uint8]
 Arrays = list[NDArray[Any]]
@@ -22,8 +23,6 @@ def onnx_bytes(model: Any, record: Record) -> bytes:
 
     ``fledge`` holds everything; ``names`` the class names alone, for programs that only label boxes.
     """
-    import json
-
     del model.metadata_props[:]
     for key, text in ((KEY, record.text()), ("names", json.dumps(list(record.classes)))):
         entry = model.metadata_props.add()
@@ -100,16 +99,17 @@ def quantised(model: Any, images: Iterator[Image], folder: Path) -> Any:
 
     plain, small = folder / "plain.onnx", folder / "int8.onnx"
     onnx.save_model(model, plain)
-    quantize_static(
-        plain,
-        small,
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv"],
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
+    with quiet():
+        quantize_static(
+            plain,
+            small,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
     return onnx.load_model(small)
 
 
@@ -141,5 +141,3 @@ def _check_face(path: Path, graph: Any) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-

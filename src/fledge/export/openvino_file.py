@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,10 +15,15 @@ from numpy.typing import NDArray
 from fledge.export.graph import NAMES
 from fledge.export.onnx_file import Arrays
 from fledge.export.record import KEY, Record, check_seal, read_bytes, read_record, refusal, sealed
-from fledge.export.trace import need
+from fledge.export.trace import need, quiet
 
 Image = NDArray[np.uint8]
 _MAX_XML = 64 << 20
+# What normalisation, decoding and suppression are made of: in 8 bits a coordinate would be off by pixels.
+_ARITHMETIC = [
+    "Add", "Subtract", "Multiply", "Divide", "MatMul", "Maximum", "Minimum", "Power", "Sqrt", "Exp", "Sigmoid",
+    "Sin", "Cos", "ReduceSum", "MVN",
+]  # fmt: skip
 
 
 def openvino_bytes(model: Any, record: Record, folder: Path) -> tuple[bytes, bytes]:
@@ -39,8 +46,6 @@ def converted(data: bytes) -> Any:
     Through ONNX and not straight from PyTorch, whose while loop (the suppression) OpenVINO cannot read.
     """
     need("openvino")
-    import io
-
     import openvino
 
     model = openvino.convert_model(io.BytesIO(data))
@@ -52,20 +57,13 @@ def converted(data: bytes) -> Any:
 def quantised_openvino(model: Any, images: Iterable[Image]) -> Any:
     """The model with its convolutions in 8-bit integers by NNCF, scales measured on images (1, C, H, W)."""
     need("nncf")
-    import logging
-
     import nncf
 
-    level = logging.getLogger("nncf").level
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    try:
-        kept = sorted({op.get_type_name() for op in model.get_ops()} - {"Convolution", "GroupConvolution"})
-        kept = [name for name in kept if name not in ("Constant", "Parameter", "Result")]
-        scope = nncf.IgnoredScope(types=kept, validate=False)
-        found = list(images)
+    found = list(images)
+    scope = nncf.IgnoredScope(types=_ARITHMETIC, validate=False)
+    with quiet():
         return nncf.quantize(model, nncf.Dataset(found), subset_size=len(found), ignored_scope=scope)
-    finally:
-        logging.getLogger("nncf").setLevel(level)
 
 
 def read_openvino(path: Path) -> tuple[Record, tuple[bytes, bytes]]:

@@ -53,9 +53,7 @@ class Agreement:
         more = len(self.differences) - _SHOWN
         return "; ".join(self.differences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
-    def add(
-        self, name: str, expected: Detections, found: Detections, score_threshold: float, nms_iou: float
-    ) -> None:
+    def add(self, name: str, expected: Detections, found: Detections, score_threshold: float, nms_iou: float) -> None:
         """Compare one image; ``name`` says which in ``differences``."""
         self.images += 1
         self.boxes += len(expected)

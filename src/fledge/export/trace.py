@@ -57,7 +57,6 @@ def to_onnx(program: ExportedProgram) -> Any:
     return model
 
 
-
 def need(*packages: str) -> None:
     """Import packages of the extra ``export``.
 

@@ -131,7 +131,8 @@ def stack(windows: Sequence[Image], channels: int) -> tuple[Image, NDArray[np.in
     sizes = np.array([w.shape[:2] for w in windows], dtype=np.int64).reshape(-1, 2)
     height, width = (int(-(-side // STRIDE) * STRIDE) for side in sizes.max(axis=0))
     images = np.empty((len(windows), height, width, channels), dtype=np.uint8)
-    images[:] = pad_colour(channels)
-    for row, window in zip(images, windows, strict=True):
-        row[: window.shape[0], : window.shape[1]] = window
+    grey = pad_colour(channels)
+    for row, window, (h, w) in zip(images, windows, sizes.tolist(), strict=True):
+        row[:h, :w] = window
+        row[h:], row[:h, w:] = grey, grey
     return images, sizes

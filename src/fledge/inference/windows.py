@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import overload
 
 from fledge.data.windows import window_starts
 
@@ -32,8 +34,44 @@ def windows(height: int, width: int, size: int, overlap: int) -> list[Window]:
     Neighbours overlap by at least ``overlap``; the last window of a row or column is moved back to end at the border,
     so no pixel is left out and no window but that of a smaller image is cut short.
     """
-    columns, rows = _spans(width, size, overlap), _spans(height, size, overlap)
-    return [Window(x, y, w, h, (x1, y1, x2, y2)) for y, h, y1, y2 in rows for x, w, x1, x2 in columns]
+    return list(WindowGrid(height, width, size, overlap))
+
+
+class WindowGrid(Sequence[Window]):
+    """The windows of ``windows``, numbered row by row and made when asked for: a large scene has many.
+
+    Args:
+        height, width, size, overlap: as of ``windows``.
+    """
+
+    def __init__(self, height: int, width: int, size: int, overlap: int) -> None:
+        self._columns, self._rows = _spans(width, size, overlap), _spans(height, size, overlap)
+        self.columns = len(self._columns)
+
+    def __len__(self) -> int:
+        return self.columns * len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Window: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Window]: ...
+    def __getitem__(self, index: int | slice) -> Window | list[Window]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        (y, h, y1, y2), (x, w, x1, x2) = self._rows[index // self.columns], self._columns[index % self.columns]
+        return Window(x, y, w, h, (x1, y1, x2, y2))
+
+    def origin(self, index: int) -> tuple[int, int]:
+        """Column and row of a window's first pixel."""
+        return self._columns[index % self.columns][0], self._rows[index // self.columns][0]
+
+    def groups(self, size: int) -> Iterator[range]:
+        """Numbers of neighbouring windows, at most ``size`` at a time, none beyond the end of a row of windows."""
+        for start in range(0, len(self), self.columns):
+            for first in range(start, start + self.columns, size):
+                yield range(first, min(first + size, start + self.columns))
 
 
 def _spans(length: int, size: int, overlap: int) -> list[tuple[int, int, float, float]]:

@@ -13,13 +13,14 @@ from fledge.data.labels import DetectionDataset
 from fledge.data.synthetic import render_showpiece
 from fledge.files import write_bytes
 from fledge.inference.windows import windows
-from fledge.inference.writers import WRITERS, write_detections
+from fledge.inference.writers import write_detections
 from fledge.quickstart.plan import Plan
 from fledge.types import Detections
 from fledge.visualize.draw import draw_boxes
 from fledge.visualize.images import encode, to_rgb
 
 SCORE = 0.3
+FORMATS = ("gpkg", "csv", "coco", "dota")
 # A seed far from those of the training tiles.
 SHOWPIECE = 1_000_003
 
@@ -52,7 +53,7 @@ def run_scene(plan: Plan, held_out: DetectionDataset) -> SceneResult:
     write_bytes(folder / "scene.png", encode(shown, "png"))
     found = predictor.detect(image, SCORE, scale=predictor.model.pixel_scale)
     found = replace(found, frame=replace(found.frame, image_id="scene"))
-    for form in WRITERS:
+    for form in FORMATS:
         write_detections([found], folder, form)
     picture = draw_boxes(shown, found.boxes, found.labels, found.classes)
     write_bytes(folder / "scene.detections.jpg", encode(picture, "jpeg", 90))
