@@ -110,22 +110,20 @@ def export(
     path = Path(out) if out else Path("exports") / _name(Path(run), record)
     if path.suffix != SUFFIX[to]:
         raise UsageError(f"wrong ending: --out {path}: {to} files end in {SUFFIX[to]}")
-    dataset = _dataset(recipe, predictor.classes, data, split)
-    shown = _images(dataset, data or recipe.eval_data or recipe.data, images) if precision == "fp32" else []
-    if precision != "fp32" and (dataset is None or len(dataset) == 0):
-        raise DataError(f"no labelled images to measure {precision} on: {data or recipe.data}: give --data DATASET")
-    scales = _images(None, calibration, _CALIBRATION) if calibration and precision == "int8" else []
-    with _workshop(path) as folder:
-        part = folder / path.name
+    folder = Path(data or recipe.eval_data or recipe.data)
+    dataset = _dataset(recipe, predictor.classes, folder, split, labelled=precision != "fp32")
+    with _workshop(path) as workshop:
+        part = workshop / path.name
         say(f"export: {run} for {to}, {precision}, {'any size' if dynamic else f'{recipe.image_size} px'}")
+        scales = _spread(image_files(Path(calibration)), _CALIBRATION, calibration) if calibration else []
         _write(part, model, record, [pixels for _, pixels in _windows(scales, model, record)])
-        other = _read(part)
-        if precision == "fp32":
-            agreement = same_boxes(model, other, record, _windows(shown, model, record), (1, 4))
-            made = Export(path, record, _size(part), agreement)
+        other, size = _read(part), sum(file.stat().st_size for file in _files(part))
+        if dataset is None or precision == "fp32":
+            files = _spread(image_files(folder) if dataset is None else dataset.paths, images, folder)
+            agreement = same_boxes(model, other, record, _windows(files, model, record), (1, 4))
+            made = Export(path, record, size, agreement)
         else:
-            assert dataset is not None
-            made = Export(path, record, _size(part), None, same_precision(model, other, dataset, max_drop, precision))
+            made = Export(path, record, size, None, same_precision(model, other, dataset, max_drop, precision))
         _publish(part, path)
     return made
 
@@ -136,8 +134,8 @@ def _check(to: Runtime, precision: Precision, calibration: str | Path | None) ->
         raise UsageError(
             f"{to} has no {precision} on a CPU: use {', '.join(PRECISIONS[to])}, or --to {' or '.join(able)}"
         )
-    if precision == "int8" and calibration is None:
-        raise UsageError("int8 needs images to measure its scales on: give --calibration DIR, such as training images")
+    if (precision == "int8") != (calibration is not None):
+        raise UsageError("int8, and only int8, needs images to measure its scales on: give --int8 --calibration DIR")
     need(*PACKAGES[to], *(("nncf",) if (to, precision) == ("openvino", "int8") else ()))
 
 
@@ -150,7 +148,7 @@ def _name(run: Path, record: Record) -> str:
 
 def _record(model: TorchModel, recipe: Recipe, to: Runtime, precision: Precision, dynamic: bool) -> Record:
     detector = model.module
-    mean, std = (tuple(x.tolist()) for x in (detector.mean, detector.std))  # type: ignore[union-attr, operator]
+    mean, std = (tuple(x.tolist()) for x in (detector.mean, detector.std))  # type: ignore[operator]
     return Record(
         runtime=to,
         precision=precision,
@@ -174,26 +172,19 @@ def _record(model: TorchModel, recipe: Recipe, to: Runtime, precision: Precision
 
 
 def _dataset(
-    recipe: Recipe, classes: Sequence[str], data: str | Path | None, split: str | None
+    recipe: Recipe, classes: Sequence[str], folder: Path, split: str | None, labelled: bool
 ) -> DetectionDataset | None:
-    """The labelled split to prove the file on, at most 200 images of it; None if the folder is no dataset."""
-    folder = Path(data or recipe.eval_data or recipe.data)
+    """The split to prove the file on, 200 images of it at most; None for a folder of images, where that will do."""
     if not folder.is_dir():
         raise DataError(f"no images to prove the export on: {folder} is not there: give --data DIR")
-    try:
-        dataset = open_split(recipe, folder, split or recipe.eval_split, classes)
-    except DataError:
-        if data is None or split is not None:
-            raise
+    if not labelled and split is None and image_files(folder):
         return None
-    if len(dataset) <= _SCORED:
-        return dataset
-    return dataset.subset(np.linspace(0, len(dataset) - 1, _SCORED).round().astype(int).tolist())
+    dataset = open_split(recipe, folder, split or recipe.eval_split, classes)
+    return dataset.subset(np.linspace(0, len(dataset) - 1, min(len(dataset), _SCORED)).round().astype(int).tolist())
 
 
-def _images(dataset: DetectionDataset | None, folder: str | Path, count: int) -> list[Path]:
-    """Image files spread evenly over the split, or over a folder of images."""
-    files = list(dataset.paths) if dataset is not None else image_files(Path(folder))
+def _spread(files: Sequence[Path], count: int, folder: str | Path) -> list[Path]:
+    """At most ``count`` image files, spread evenly."""
     if not files:
         raise DataError(f"no images: {folder}: give a folder with images in it")
     return [files[i] for i in sorted(set(np.linspace(0, len(files) - 1, count).round().astype(int).tolist()))]
@@ -234,10 +225,6 @@ def _read(path: Path) -> ExportedModel:
         return load_exported(path)
     record, runner = ProgramRunner.open(path)
     return ExportedModel(record, runner, "", path)
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in _files(path))
 
 
 def _files(path: Path) -> list[Path]:

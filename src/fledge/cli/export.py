@@ -66,7 +66,7 @@ def export(
     precision = chosen[0] if chosen else "fp32"
     made = exporting.export(
         run,
-        to.value,  # type: ignore[arg-type]
+        to.value,
         precision,  # type: ignore[arg-type]
         dynamic,
         out,

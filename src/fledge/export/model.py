@@ -55,24 +55,22 @@ class ExportedModel:
         for size in dict.fromkeys(shapes):
             members = [i for i, shape in enumerate(shapes) if shape == size]
             pixels = images[members, : size[0], : size[1]]
-            parts = (
-                [pixels] if self.record.size is None else [self._canvas(pixels[k : k + 1]) for k in range(len(pixels))]
-            )
+            fixed = self.record.size
+            parts = [pixels] if fixed is None else [self._canvas(image, fixed) for image in pixels]
             rows = [row for part in parts for row in self._detect(part, size)]
             found.update(zip(members, rows, strict=True))
         return [found[i] for i in range(len(shapes))]
 
-    def _canvas(self, images: Image) -> Image:
-        """Images (1, h, w, C) padded to the file's size."""
-        assert self.record.size is not None
-        (height, width), (h, w) = self.record.size, images.shape[1:3]
+    def _canvas(self, image: Image, size: tuple[int, int]) -> Image:
+        """An image (h, w, C) padded to the file's size: (1, H, W, C)."""
+        (height, width), (h, w) = size, image.shape[:2]
         if h > height or w > width:
             raise UsageError(
                 f"wrong size: {self.path}: made for {width}x{height} pixels, given {w}x{h}: export it with --dynamic"
             )
-        canvas = np.empty((1, height, width, images.shape[3]), np.uint8)
+        canvas = np.empty((1, height, width, image.shape[2]), np.uint8)
         canvas[:] = self.record.padding
-        canvas[:, :h, :w] = images
+        canvas[0, :h, :w] = image
         return canvas
 
     def _detect(self, images: Image, size: tuple[int, int]) -> list[Detections]:
@@ -112,8 +110,8 @@ def load_exported(path: str | Path, threads: int | None = None) -> ExportedModel
     count = threads or torch.get_num_threads()
     if path.suffix == ".pt2":
         raise UsageError(
-            f"not opened: {path}: a torch.export file can run code when it is opened, so fledge does not: open your own "
-            "with torch.export.load, and export with --to onnx or openvino for fledge"
+            f"not opened: {path}: a torch.export file can run code when it is opened, so fledge does not: open "
+            "your own with torch.export.load, and export with --to onnx or openvino for fledge"
         )
     if path.suffix == ".xml":
         record, files = read_openvino(path)

@@ -62,8 +62,8 @@ def quantised_openvino(model: Any, images: Iterable[Image]) -> Any:
     logging.getLogger("nncf").setLevel(logging.ERROR)
     found = list(images)
     scope = nncf.IgnoredScope(types=_ARITHMETIC, validate=False)
-    with quiet():
-        return nncf.quantize(model, nncf.Dataset(found), subset_size=len(found), ignored_scope=scope)
+    with quiet():  # a clone, for NNCF looks nodes up by names that a model just converted does not keep
+        return nncf.quantize(model.clone(), nncf.Dataset(found), subset_size=len(found), ignored_scope=scope)
 
 
 def read_openvino(path: Path) -> tuple[Record, tuple[bytes, bytes]]:

@@ -28,7 +28,7 @@ def window_of(model: WindowModel, image: Image, size: tuple[int, int] | None, pa
     """The middle window (h, w, C) of an image (H, W, C) as a model is shown it; of the whole ``size`` if one is given,
     with the padding colour where the image does not reach."""
     scaled = resized(image, default_scale(model, *image.shape[:2]))
-    cut = windows(*scaled.shape[:2], model.image_size, model.overlap)
+    cut = windows(scaled.shape[0], scaled.shape[1], model.image_size, model.overlap)
     middle = cut[len(cut) // 2]
     pixels = scaled[middle.y : middle.y + middle.height, middle.x : middle.x + middle.width]
     if size is None:

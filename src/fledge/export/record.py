@@ -22,7 +22,6 @@ from fledge.errors import DataError, ResourceError
 KEY = "fledge"
 """The name under which the record stands in the metadata of a file."""
 
-FORMAT = 1
 MAX_BYTES = 2**31 - 1  # of a protocol buffer, and so of an ONNX file
 _MAX_RECORD = 1 << 20
 
@@ -54,7 +53,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     version: str = fledge.__version__
     runtime: Runtime
     precision: Precision

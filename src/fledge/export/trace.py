@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from fledge.errors import UsageError
@@ -49,8 +48,9 @@ def to_onnx(program: ExportedProgram) -> Any:
     """The ``onnx.ModelProto`` of a recorded graph, without names of the files of the machine that made it."""
     need("onnx", "onnxscript")
     with quiet():
-        made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[INPUT], output_names=list(NAMES))
-    assert made is not None
+        made: Any = torch.onnx.export(
+            program, dynamo=True, verbose=False, input_names=[INPUT], output_names=list(NAMES)
+        )
     model = made.model_proto
     model.doc_string = ""
     _strip(model.graph)
