@@ -25,7 +25,7 @@ LAYERS = (
     ("recipe", "build"),
     ("runs",),
     ("training", "exporting"),
-    ("api", "scenes", "quickstart", "diagnosis", "method_cards", "replay"),
+    ("api", "benchmark", "scenes", "quickstart", "diagnosis", "method_cards", "replay"),
     ("cli",),
     ("__main__",),
 )

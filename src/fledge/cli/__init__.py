@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 import fledge
+from fledge.cli.benchmark import benchmark
 from fledge.cli.check import check
 from fledge.cli.convert import convert
 from fledge.cli.detect import detect
@@ -39,7 +40,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quickstart, train, distill, evaluate, export, detect, tile, convert, check, replay, methods, doctor):
+for command in (
+    quickstart,
+    train,
+    distill,
+    evaluate,
+    export,
+    benchmark,
+    detect,
+    tile,
+    convert,
+    check,
+    replay,
+    methods,
+    doctor,
+):
     app.command()(command)
 
 

@@ -17,6 +17,7 @@ from fledge.geometry.overlap_export import row_overlap
 from fledge.types import Outputs
 
 STRIDE = 32  # sides of what the network sees are multiples of it
+_HEAD = 256  # boxes settled first
 
 NAMES = ("boxes", "scores", "labels", "counts")
 """The outputs of the graph, in their order."""
@@ -90,8 +91,8 @@ class DetectorGraph(nn.Module):
 def suppress(boxes: Tensor, labels: Tensor, valid: Tensor, threshold: float) -> Tensor:
     """Greedy suppression within each image: kept unless a kept, better box of the same label overlaps it more.
 
-    Exact overlaps are computed for pairs whose circumscribed circles meet. The greedy choice is the fixed point of
-    that sentence; each round settles at least one more rank of every chain of suppressions, so the loop ends.
+    The best 256 boxes are settled first. What they suppress is gone before the others are compared among themselves,
+    which is then a small part of all pairs.
 
     Args:
         boxes: (B, N, 5) float32, best first.
@@ -102,27 +103,80 @@ def suppress(boxes: Tensor, labels: Tensor, valid: Tensor, threshold: float) -> 
     Returns:
         (B, N) bool.
     """
-    x, y, radius = boxes[..., 0], boxes[..., 1], boxes[..., 2:4].square().sum(dim=-1).sqrt() / 2
-    distance = (x[:, :, None] - x[:, None, :]).square() + (y[:, :, None] - y[:, None, :]).square()
-    meet = distance < (radius[:, :, None] + radius[:, None, :]).square()
+    head = _greedy(boxes[:, :_HEAD], labels[:, :_HEAD], valid[:, :_HEAD], threshold)
+    rest, names, left = boxes[:, _HEAD:], labels[:, _HEAD:], valid[:, _HEAD:]
+    best, real = _compact(head)
+    chosen, called = _taken(boxes[:, :_HEAD], best), _taken(labels[:, :_HEAD], best)
+    image, index, _ = _overlapping(rest, names, chosen, called, left[:, :, None] & real[:, None, :], threshold)
+    hits = torch.zeros_like(left, dtype=boxes.dtype).flatten()
+    hits = hits.scatter_add(0, image * rest.shape[1] + index, torch.ones_like(index, dtype=boxes.dtype))
+    left = left & (hits.view(left.shape) == 0)
+    places, real = _compact(left)
+    kept = _greedy(_taken(rest, places), _taken(names, places), real, threshold)
+    tail = torch.zeros_like(F.pad(left, (0, 1)), dtype=boxes.dtype)
+    tail = tail.scatter(1, torch.where(real, places, rest.shape[1]), kept.to(boxes.dtype))[:, :-1] > 0
+    return torch.cat([head, tail], dim=1)
+
+
+def _greedy(boxes: Tensor, labels: Tensor, valid: Tensor, threshold: float) -> Tensor:
+    """``suppress``, all boxes at once.
+
+    The greedy choice is the fixed point of "kept unless a kept, better box overlaps it". Each round settles at least
+    one more rank of every chain of suppressions, so the loop ends, usually within ten rounds.
+    """
     place = torch.arange(boxes.shape[1], device=boxes.device)
-    better = place[None, :] < place[:, None]
-    same = labels[:, :, None] == labels[:, None, :]
-    image, worse, best = (meet & same & better & valid[:, :, None] & valid[:, None, :]).nonzero(as_tuple=True)
-    hit = (row_overlap(boxes[image, worse], boxes[image, best], False) > threshold).to(boxes.dtype)
-    worse, best = image * boxes.shape[1] + worse, image * boxes.shape[1] + best
+    pairs = (place[None, :] < place[:, None]) & valid[:, :, None] & valid[:, None, :]
+    image, worse, better = _overlapping(boxes, labels, boxes, labels, pairs, threshold)
+    worse, better = image * boxes.shape[1] + worse, image * boxes.shape[1] + better
     allowed = valid.to(boxes.dtype).flatten().clone()
 
     def unsettled(kept: Tensor, before: Tensor) -> Tensor:
         return (kept != before).any()
 
     def settle(kept: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
-        suppressors = torch.zeros_like(kept).scatter_add(0, worse, hit * kept[best])
+        suppressors = torch.zeros_like(kept).scatter_add(0, worse, kept[better])
         return torch.where(suppressors > 0, torch.zeros_like(kept), allowed), kept.clone()
 
     start = torch.ones_like(allowed)
     kept: Tensor = torch.while_loop(unsettled, settle, (start, start - 1))[0]  # type: ignore[no-untyped-call]
     return kept.view(valid.shape) > 0
+
+
+def _overlapping(
+    boxes1: Tensor, labels1: Tensor, boxes2: Tensor, labels2: Tensor, pairs: Tensor, threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Which of the ``pairs`` (B, N, M) of boxes (B, N, 5), (B, M, 5) have one label and overlap above a threshold.
+
+    Returns:
+        image, row and column (P,). Exact overlaps are computed where the circles around two boxes meet.
+    """
+    (x1, y1, radius1), (x2, y2, radius2) = _circles(boxes1), _circles(boxes2)
+    x, y, reach = (a[:, :, None] - b[:, None, :] for a, b in ((x1, x2), (y1, y2), (radius1, -radius2)))
+    meet = x * x + y * y < reach * reach
+    image, row, column = (meet & (labels1[:, :, None] == labels2[:, None, :]) & pairs).nonzero(as_tuple=True)
+    first = boxes1.flatten(0, 1)[image * boxes1.shape[1] + row]
+    second = boxes2.flatten(0, 1)[image * boxes2.shape[1] + column]
+    hit = (row_overlap(first, second, False) > threshold).nonzero()[:, 0]
+    return image[hit], row[hit], column[hit]
+
+
+def _circles(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres and radii of the circles around boxes (..., 5)."""
+    x, y, w, h = boxes[..., :4].unbind(-1)
+    return x, y, (w * w + h * h).sqrt() / 2
+
+
+def _compact(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns (B, M) of the True places of a mask (B, N), in order, and which of them are real; the others hold 0."""
+    image, column = chosen.nonzero(as_tuple=True)
+    rows, real = _slots(image, chosen.shape[0], 1)
+    return _filled(column)[rows], real
+
+
+def _taken(x: Tensor, columns: Tensor) -> Tensor:
+    """(B, M, …) of (B, N, …) at columns (B, M)."""
+    start = torch.arange(x.shape[0], device=x.device)[:, None] * x.shape[1]
+    return _filled(x.flatten(0, 1))[start + columns]
 
 
 def _best(scores: Tensor, image: Tensor, images: int, limit: int) -> tuple[Tensor, Tensor]:
@@ -166,5 +220,7 @@ def _packed(
     """The outputs of the graph: kept rows moved to the front, the others cleared, as many as the fullest image has."""
     image, place = kept.nonzero(as_tuple=True)
     rows, real = _slots(image, kept.shape[0], 0)
-    boxes, scores, labels = (_filled(x[image, place])[rows] for x in (boxes, scores, labels))
+    boxes, scores, labels = (
+        _filled(x.flatten(0, 1)[image * kept.shape[1] + place])[rows] for x in (boxes, scores, labels)
+    )
     return boxes, scores, torch.where(real, labels, -1), torch.where(finite, real.sum(dim=1), -1)
