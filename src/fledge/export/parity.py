@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +12,7 @@ from fledge.types import Detections
 
 MIN_IOU = 0.99
 MAX_SCORE = 1e-3
-_EDGE = 1e-4  # of overlaps and scores: closer to a threshold, or to each other, rounding decides
+_EDGE = 1e-4  # of overlaps and scores: closer to a threshold, rounding decides
 _SHOWN = 5
 
 
@@ -25,8 +24,8 @@ class Agreement:
         images: compared images.
         boxes: boxes of the reference.
         matched: of them, those with a box of the same class, an IoU of at least 0.99 and a score within 0.001.
-        on_edge: boxes of either side without a match where rounding may decide: their score or an overlap is within
-            0.0001 of a threshold, or a rival of the same score was kept instead.
+        on_edge: boxes of either side without a match that rounding may have decided: their score, or an overlap with a
+            box of the other side, is within 0.0001 of the detector's threshold.
         worst_iou: the least IoU of a matched pair (1 without any).
         worst_score: the largest difference of scores of a matched pair.
         differences: what is missing or too many, in words, best score first.
@@ -66,11 +65,13 @@ class Agreement:
             self.worst_iou = min(self.worst_iou, float(iou[rows, columns].min()))
             self.worst_score = max(self.worst_score, float(gap[rows, columns].max()))
         missing, extra = _others(len(expected), rows), _others(len(found), columns)
-        for side, mine, other, matrix, these, those in (
-            ("missing", expected, found, iou, missing, extra),
-            ("too many", found, expected, iou.T, extra, missing),
+        for side, mine, matrix, these in (
+            ("missing", expected, iou, missing),
+            ("too many", found, iou.T, extra),
         ):
-            excused = _on_edge(mine, other, matrix, these, those, score_threshold, nms_iou)
+            near_score = (mine.scores[these] - score_threshold).abs() <= _EDGE
+            near_overlap = ((matrix[these] - nms_iou).abs() <= _EDGE).any(dim=1)
+            excused = near_score | near_overlap
             self.on_edge += int(excused.sum())
             for i in these[~excused].tolist():
                 self.differences.append(f"{name}: {side}: {_in_words(mine, i, matrix[i])}")
@@ -98,48 +99,7 @@ def _others(count: int, chosen: Tensor) -> Tensor:
     return rest.nonzero()[:, 0]
 
 
-def _on_edge(
-    mine: Detections,
-    other: Detections,
-    iou: Tensor,
-    these: Tensor,
-    those: Tensor,
-    score_threshold: float,
-    nms_iou: float,
-) -> Tensor:
-    """Which unmatched boxes (``these`` of ``mine``; ``those`` of ``other``) rounding may have decided.
-
-    A box is absent on the other side because its score fell below the threshold there, because a better box overlaps it
-    just enough, or because a rival of the same score won. What hangs on such a box is not excused: it must be on the
-    edge by itself.
-    """
-    near_score = (mine.scores[these] - score_threshold).abs() <= _EDGE
-    near_overlap = ((iou[these] - nms_iou).abs() <= _EDGE).any(dim=1)
-    rivals = (iou[these][:, those] > nms_iou) & ((mine.scores[these][:, None] - other.scores[those]).abs() <= _EDGE)
-    return near_score | near_overlap | rivals.any(dim=1)
-
-
 def _in_words(found: Detections, i: int, iou: Tensor) -> str:
     numbers = ", ".join(f"{v:.2f}" for v in found.boxes[i].tolist())
     near = f"nearest IoU {float(iou.max()):.4f}" if len(iou) else "the other side has none"
     return f"{found.names[i]} {float(found.scores[i]):.4f} at ({numbers}), {near}"
-
-
-def compare(
-    names: Sequence[str],
-    expected: Sequence[Detections],
-    found: Sequence[Detections],
-    score_threshold: float,
-    nms_iou: float,
-) -> Agreement:
-    """Compare the detections of some images, image by image.
-
-    Args:
-        names: of the images.
-        expected, found: detections in each of them.
-        score_threshold, nms_iou: with which both were made.
-    """
-    agreement = Agreement()
-    for row in zip(names, expected, found, strict=True):
-        agreement.add(*row, score_threshold, nms_iou)
-    return agreement

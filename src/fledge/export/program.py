@@ -14,9 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fledge.errors import UsageError
 from fledge.export.onnx_file import Arrays
 from fledge.export.record import KEY, Record, read_record
 from fledge.export.trace import quiet
+
+LEAST = 129
+"""Side in pixels from which a program recorded for any size holds: no level of a pyramid up to stride 128 has one row."""
 
 
 def write_program(program: Any, record: Record, path: Path) -> None:
@@ -28,8 +32,8 @@ def write_program(program: Any, record: Record, path: Path) -> None:
 class ProgramRunner:
     """A program that this process wrote: images (B, C, H, W) uint8 to the four outputs of the graph."""
 
-    def __init__(self, program: Any) -> None:
-        self._module = program.module()
+    def __init__(self, program: Any, any_size: bool) -> None:
+        self._module, self._least = program.module(), LEAST if any_size else 1
 
     @classmethod
     def open(cls, path: Path) -> tuple[Record, ProgramRunner]:
@@ -37,11 +41,17 @@ class ProgramRunner:
         texts = {KEY: ""}
         with quiet():
             program = torch.export.load(path, extra_files=texts)
-        return read_record(texts[KEY], path), cls(program)
+        record = read_record(texts[KEY], path)
+        return record, cls(program, record.size is None)
 
     @torch.no_grad()
     def __call__(self, images: NDArray[np.uint8]) -> Arrays:
         """Run, image by image; see ``DetectorGraph.forward``."""
+        if min(images.shape[2:]) < self._least:
+            raise UsageError(
+                f"too small: {images.shape[3]}x{images.shape[2]} pixels: a torch-export file for any size takes sides "
+                f"from {LEAST} pixels: leave --dynamic out, or give larger images"
+            )
         outputs = [self._module(torch.from_numpy(images[i : i + 1])) for i in range(len(images))]
         longest = max(boxes.shape[1] for boxes, *_ in outputs)
         return [np.concatenate([_filled(part[k].numpy(), longest) for part in outputs]) for k in range(4)]

@@ -51,7 +51,9 @@ def trade_off(rows: Sequence[Record]) -> Markup | None:
     series = []
     for k, kind in enumerate(kinds):
         own = sorted(
-            ((r["median_ms"], 100 * r["ap50"]) for r in rows if (r["runtime"], r["precision"]) == kind),
+            (r["median_ms"], 100 * r["ap50"])
+            for r in rows
+            if (r["runtime"], r["precision"]) == kind and r["ap50"] is not None
         )
         series.append(Series(" ".join(kind), [x for x, _ in own], [y for _, y in own], TONES[k % len(TONES)]))
     return line_chart(series, "median ms an image", "AP50", "Average precision against latency")
