@@ -20,14 +20,16 @@ from the tests in `tests/faults/`, one function a row, so it cannot promise more
    names the images, and leaves the last checkpoint good ([training](training.md#numbers-that-are-not-finite)).
 3. **Killed at any instant**, a training goes on to bit-identical weights on the same machine and number of threads; at
    most the work since the last checkpoint is lost.
-4. **A flipped bit is found.** Every file of a checkpoint is hashed; a damaged one is refused, and an older one offered.
-5. **Memory does not grow with the square of the objects**, nor with anchors times objects: bounds are tested in child
-   processes under a limit.
-6. **No file can run code**: not a checkpoint, recipe, weights file, dataset or image ([security](../SECURITY.md)).
-7. **Every bad input is named**, `file:line: what is wrong: what to do`, never dropped silently.
-8. **A full disk, a missing right, a dead process or worker** ends in a clear message and an exit code within seconds;
+4. **Killed at any instant**, detection in a scene goes on from the last finished window and ends with the
+   byte-identical file ([scenes](scenes.md#interrupted)).
+5. **A flipped bit is found.** Every file of a checkpoint is hashed; a damaged one is refused, and an older one offered.
+6. **Memory does not grow with the scene**: only windows are read, GDAL's cache is bounded. It does not grow with the
+   square of the objects either, nor with anchors times objects: bounds are tested in child processes under a limit.
+7. **No file can run code**: not a checkpoint, recipe, weights file, dataset or image ([security](../SECURITY.md)).
+8. **Every bad input is named**, `file:line: what is wrong: what to do`, never dropped silently.
+9. **A full disk, a missing right, a dead process or worker** ends in a clear message and an exit code within seconds;
    never a hang, never a half-written file under its final name.
-9. **Same seed, same bits** on a CPU with the same number of threads, whatever the number of data workers.
+10. **Same seed, same bits** on a CPU with the same number of threads, whatever the number of data workers.
 
 Exit codes: 0 done, 1 a bug, 2 usage or recipe, 3 input data, 4 numbers that are not finite, 5 files and resources,
 130 Ctrl-C, 143 SIGTERM.
@@ -36,11 +38,13 @@ Exit codes: 0 done, 1 a bug, 2 usage or recipe, 3 input data, 4 numbers that are
 
 - The same bits on another machine, number of threads or processes, PyTorch version, or on a GPU. A run that goes on
   under other conditions says "not bit-exact".
-- Right pixels from an uncompressed image file with flipped bits: no format says.
+- Right pixels from an image file with flipped bits, if they still decode: most formats do not say.
+- The same bits of a scene under another `--batch-size`, or where memory ran out and the batch was halved: a convolution
+  may round differently. The boxes are the same but for the last digits.
 - Objects longer than the overlap of windows: they may be found in parts.
 - Safety from somebody who can write to the run folder while fledge uses it.
-- Memory beyond what is stated: images are read whole, so a scene must fit in memory; results of all images of a
-  command are held until it ends.
+- Memory beyond what is stated: PNG, JPEG and BMP are decoded whole, up to 1 Gpx; the objects of a scene are held until
+  they are merged (about 300 bytes each), and for formats with one file for all scenes, those of all scenes.
 
 ## Faults and what happens
 """
@@ -55,6 +59,8 @@ SECTIONS = {
     "distributed": "Several processes",
     "labels": "Labels",
     "images": "Images",
+    "rasters": "Rasters and huge scenes",
+    "scenes": "Detection in scenes",
     "windows": "Objects cut by windows",
     "duplicates": "Duplicate images",
     "losses": "Losses",

@@ -20,7 +20,7 @@ from tests.inference.squares import RED, painted, square_model, truth
 from fledge.data.raster import MAX_PIXELS
 from fledge.data.scene_file import SceneFile
 from fledge.errors import DataError, ResourceError, UsageError
-from fledge.inference import scan as scanning
+from fledge.inference import source
 from fledge.inference.found import Found
 from fledge.inference.scan import merged, scan_scene
 from fledge.inference.scene import SceneSettings, detect_scene
@@ -41,8 +41,9 @@ def scanned(path: Path, journal: Path, **changes: Any) -> Found:
 def measure_sparse() -> None:
     """In a fresh process: find the patches of the scene named in ``SCENE``."""
     path = Path(os.environ["SCENE"])
-    scan = scan_scene(square_model(1024, 200), path, path.with_suffix(".journal"), SceneSettings(score=0.0))
-    found, _ = merged(path.with_suffix(".journal"))
+    journal = path.with_suffix(".journal")
+    scan = scan_scene(square_model(1024, 200), path, journal, SceneSettings(score=0.0, batch_size=1))
+    found, _ = merged(journal)
     print(f"{len(found)} objects, {scan.windows} windows, {scan.skipped} skipped")
 
 
@@ -207,7 +208,7 @@ def test_places_in_every_form(tmp_path: Path) -> None:
     """No CRS: pixel GeoJSON refused, CSV in pixels offered. Rotated and south-up transforms: applied in full.
     Pixel-is-point: honoured. GCPs or RPC only: refused with a hint. Antimeridian: cut in two (RFC 7946)."""
     patch = [(9, 9, 40, 20, RED)]
-    image = painted(96, 96, patch)  # type: ignore[arg-type]
+    image = painted(96, 96, patch)
 
     def bounds(name: str, **profile: Any) -> NDArray[np.float64]:
         import pyogrio
@@ -253,7 +254,7 @@ def test_places_in_every_form(tmp_path: Path) -> None:
 def test_a_scene_that_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """File on a network mount vanishes during the run: an error after three more looks (1, 2, 4 s), journal intact,
     exit 5; brought back, the same command ends with the same result."""
-    monkeypatch.setattr(scanning, "RETRIES", (0.01, 0.02, 0.04))
+    monkeypatch.setattr(source, "RETRIES", (0.01, 0.02, 0.04))
     path = scene(tmp_path / "a.tif")
     whole = detect_scene(square_model(), path, tmp_path / "whole.csv", SceneSettings("csv", batch_size=1))
 

@@ -164,6 +164,8 @@ def test_deep_samples_by_range_and_by_percentile(tmp_path: Path) -> None:
     expected = truth([(9, 9, 40, 20, RED), (120, 30, 20, 30, GREEN)])
     assert rows(found_in(path, range=(100.0, 255 * 16 + 100.0))) == expected
     assert rows(found_in(path, percentiles=(0.0, 100.0))) == expected
+    assert cv2.imwrite(str(tmp_path / "b.png"), image[..., ::-1])
+    assert rows(found_in(tmp_path / "b.png", percentiles=(0.0, 100.0))) == expected
 
 
 def test_floats_with_nan_and_five_bands_in_another_order(tmp_path: Path) -> None:

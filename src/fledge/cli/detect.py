@@ -39,7 +39,9 @@ def detect(
     percentiles: Annotated[
         tuple[float, float] | None, typer.Option("--percentiles", help="Of each scene, instead of --range: 2 98.")
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows computed at once.")] = 4,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Windows computed at once; 1 on a CPU, else 4.")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes, each on a scene of its own.")] = 1,
     picture: Annotated[bool, typer.Option("--picture", help="Also draw each scene, reduced, with its boxes.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")] = False,
@@ -61,6 +63,7 @@ def detect(
 
         fledge detect runs/student photos/ --out submission --format dota --score 0.05
     """
+    from fledge.build import pick_device
     from fledge.errors import UsageError
     from fledge.inference.settings import SceneSettings
     from fledge.inference.writers import form_of
@@ -73,7 +76,7 @@ def detect(
     settings = SceneSettings(
         format=form_of(out, format_ and format_.value),  # type: ignore[arg-type]
         score=score,
-        batch_size=batch_size,
+        batch_size=batch_size or (1 if pick_device(device).type == "cpu" else 4),
         scale=scale,
         bands=numbers,
         range=range_,

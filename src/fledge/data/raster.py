@@ -72,7 +72,7 @@ def read_image(path: Path, rule: PixelRule = COLOUR, max_pixels: int = MAX_PIXEL
             and the rule names none, or samples other than 8-bit and 16-bit unsigned integers and, with a range,
             floating-point numbers.
     """
-    samples, missing = _stored(path, rule, max_pixels)
+    samples, missing = stored_samples(path, rule, max_pixels)
     pixels = to_bytes(samples, rule.range, path)
     if missing is not None:
         pixels[missing] = 0
@@ -97,7 +97,7 @@ def measure_range(paths: Sequence[Path], rule: PixelRule, count: int = 50) -> tu
         return None  # without decoding any
     values: list[Samples] = []
     for path in chosen:
-        values.append(_spread(*_stored(path, rule, MAX_PIXELS), path))
+        values.append(_spread(*stored_samples(path, rule, MAX_PIXELS), path))
         if values[-1].dtype != values[0].dtype:
             raise DataError(
                 f"images differ: {chosen[0]} has {values[0].dtype} samples and {path} has {values[-1].dtype}: convert "
@@ -119,7 +119,7 @@ def _spread(samples: Samples, missing: Missing, path: Path) -> Samples:
     return samples[::step, ::step][slice(None) if missing is None else ~missing[::step, ::step]].reshape(-1)
 
 
-def _stored(path: Path, rule: PixelRule, max_pixels: int) -> tuple[Samples, Missing]:
+def stored_samples(path: Path, rule: PixelRule, max_pixels: int = MAX_PIXELS) -> tuple[Samples, Missing]:
     """(H, W, C) samples of the rule's channels (C = 1 for grey without bands), and which are missing."""
     header = read_header(path)
     height, width = header.height, header.width

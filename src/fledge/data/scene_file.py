@@ -22,7 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from fledge.data.image_header import Header, read_header
-from fledge.data.raster import COLOUR, MEASURED, Missing, PixelRule, band_choice, read_image, to_bytes
+from fledge.data.raster import COLOUR, MEASURED, Missing, PixelRule, band_choice, read_image, stored_samples, to_bytes
 from fledge.data.stored_bands import ALONE, DRIVERS, missing_samples
 from fledge.errors import DataError
 from fledge.types import Frame
@@ -74,10 +74,10 @@ class SceneFile:
         with _translated(self.path):
             if header.format in DRIVERS and not header.turned:
                 self._open(header)
-            if self._file is None:
-                self._whole = read_image(self.path, rule)
-            elif percentiles is not None:
+            if percentiles is not None:
                 self.rule = replace(rule, range=self._measure(percentiles))
+            if self._file is None:
+                self._whole = read_image(self.path, self.rule)
         if self._file is not None:
             to_bytes(np.zeros((1, 1, 1), self._file.dtypes[0]), self.rule.range, self.path)  # refuse the type now
 
@@ -189,22 +189,27 @@ class SceneFile:
             )
 
     def _measure(self, percentiles: tuple[float, float]) -> tuple[float, float]:
-        """The samples at two percentiles of up to 64 places spread over the scene."""
-        side, places = 256, 8
-        xs = np.unique(np.linspace(0, max(self.width - side, 0), places).astype(int)).tolist()
-        ys = np.unique(np.linspace(0, max(self.height - side, 0), places).astype(int)).tolist()
-        values = []
-        for y in ys:
-            for x in xs:
-                window = Window(x, y, min(side, self.width - x), min(side, self.height - y))
-                samples, missing = self._samples(window)
-                step = max(1, samples.size * len(xs) * len(ys) // (16 * MEASURED))
-                values.append((samples.reshape(-1) if missing is None else samples[~missing])[::step])
-        everything = np.concatenate(values).astype(np.float64)
+        """The samples at two percentiles: of up to 64 places spread over the scene, or of a grid over a decoded one."""
+        if self._file is None:
+            samples, missing = stored_samples(self.path, self.rule)
+            step = max(1, int(np.sqrt(samples.size / (16 * MEASURED))))
+            parts = [(samples[::step, ::step], None if missing is None else missing[::step, ::step])]
+        else:
+            parts = [self._samples(place) for place in self._places(256, 8)]
+        values = [samples.reshape(-1) if missing is None else samples[~missing] for samples, missing in parts]
+        everything = np.concatenate([v[:: max(1, v.size * len(parts) // (16 * MEASURED))] for v in values])
         if not everything.size:
             raise DataError(f"no pixels: {self.path}: all samples looked at are missing: give --range")
-        low, high = np.percentile(everything, percentiles).tolist()
+        low, high = np.percentile(everything.astype(np.float64), percentiles).tolist()
         return (low, high) if low < high else (low, low + max(1.0, abs(low)))
+
+    def _places(self, side: int, count: int) -> Iterator[Window]:
+        """Up to ``count`` times ``count`` windows spread over the scene."""
+        xs = np.unique(np.linspace(0, max(self.width - side, 0), count).astype(int)).tolist()
+        ys = np.unique(np.linspace(0, max(self.height - side, 0), count).astype(int)).tolist()
+        for y in ys:
+            for x in xs:
+                yield Window(x, y, min(side, self.width - x), min(side, self.height - y))
 
     def close(self) -> None:
         """Let the file go."""

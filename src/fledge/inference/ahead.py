@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from queue import Full, Queue
 from threading import Event, Thread
 from typing import Generic, TypeVar
@@ -17,7 +17,7 @@ class _End(Generic[T]):
         self.error = error
 
 
-def read_ahead(items: Callable[[], Iterator[T]], depth: int = 2) -> Iterator[T]:
+def read_ahead(items: Callable[[], Iterator[T]], depth: int = 2) -> Generator[T]:
     """The items of ``items()``, made in a thread that is up to ``depth`` of them ahead.
 
     An error in it is raised here; when the caller stops, so does the thread, after the item it is making.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fledge.data.raster import PixelRule
-from fledge.data.scene_file import SceneFile, fingerprint, local_file
-from fledge.errors import DataError, NumericError, ResourceError, UsageError
+from fledge.data.scene_file import SceneFile
+from fledge.errors import NumericError, ResourceError, UsageError
 from fledge.inference.ahead import read_ahead
 from fledge.inference.found import Found, Hole, gather, merge
 from fledge.inference.journal import Journal, Record, read_journal
 from fledge.inference.model import WindowModel, stack
 from fledge.inference.predictor import default_scale, resized
 from fledge.inference.settings import DEFAULT, SceneSettings
-from fledge.inference.windows import Window, WindowGrid
+from fledge.inference.source import SceneSource
+from fledge.inference.windows import WindowGrid
 from fledge.types import Detections, Frame, no_geojson
 
 Image = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
-RETRIES = (1.0, 2.0, 4.0)  # seconds to wait for a file that has gone
 _MANY_CUT = 0.01  # share of boxes longer than the overlap that is worth a word
 
 
@@ -68,7 +68,7 @@ def scan_scene(
 
     Args, errors: see ``fledge.inference.scene.detect_scene``.
     """
-    source = _Source(path, pixel_rule(model, settings), settings.percentiles)
+    source = SceneSource(path, pixel_rule(model, settings), settings.percentiles)
     try:
         if settings.format == "geojson" and not source.file.frame.has_lonlat():
             raise UsageError(no_geojson(source.file.frame.image_id))
@@ -127,63 +127,9 @@ def pixel_rule(model: WindowModel, settings: SceneSettings) -> PixelRule:
     return rule if settings.range is None else replace(rule, range=settings.range)
 
 
-class _Source:
-    """A scene's file, opened again if it goes away for a moment (a network mount)."""
-
-    def __init__(self, path: str | Path, rule: PixelRule, percentiles: tuple[float, float] | None) -> None:
-        self.path = local_file(path)
-        self.file = SceneFile(self.path, rule, percentiles)
-        self.rule = self.file.rule
-        self.fingerprint = fingerprint(self.path)
-        self._status = self._stat()
-
-    def _stat(self) -> tuple[int, int]:
-        status = self.path.stat()
-        return status.st_size, status.st_mtime_ns
-
-    def check(self) -> None:
-        """Whether the file is still there and the same.
-
-        Raises:
-            DataError: it changed.
-            ResourceError: it has gone, and stayed away.
-        """
-        for wait in (*RETRIES, None):
-            try:
-                status = self._stat()
-            except OSError as error:
-                if wait is None:
-                    raise ResourceError(
-                        f"scene has gone: {self.path}: {error.strerror}: bring it back and run the same command again; "
-                        "it goes on from the last finished window"
-                    ) from error
-                time.sleep(wait)
-                continue
-            if status != self._status:
-                raise DataError(
-                    f"scene changed: {self.path}: it was written to meanwhile: add --restart to begin again"
-                )
-            return
-
-    def read(self, window: Window) -> tuple[Image, bool] | str:
-        """Pixels of a window and whether it is empty, or why it cannot be read."""
-        place = window.x, window.y, window.width, window.height
-        try:
-            piece = self.file.read(*place)
-        except DataError:
-            self.check()
-            self.file.close()  # a handle from before the file went away stays broken
-            try:
-                self.file = SceneFile(self.path, self.rule)
-                piece = self.file.read(*place)
-            except DataError as error:
-                return str(error)
-        return piece.pixels, piece.empty
-
-
 def _fill(
     model: WindowModel,
-    source: _Source,
+    source: SceneSource,
     grid: WindowGrid,
     scale: float,
     settings: SceneSettings,
@@ -201,20 +147,19 @@ def _fill(
                 source.check()
                 yield _read(source, grid, numbers, scale)
 
-    for group in read_ahead(groups):
-        holes += group.holes
-        for number, found in zip(group.numbers, runner(group.images), strict=True):
-            if number not in journal.done:
-                journal.append(_record(number, found, settings.score, source.path))
-        for number in group.empty:
-            if number not in journal.done:
-                journal.append(_record(number, None, settings.score, source.path))
-        if advance is not None:
-            advance(len(journal.done) + len(holes), len(grid))
+    with closing(read_ahead(groups)) as ahead:
+        for group in ahead:
+            holes += group.holes
+            seen = [*zip(group.numbers, runner(group.images), strict=True), *((number, None) for number in group.empty)]
+            for number, found in seen:
+                if number not in journal.done:
+                    journal.append(_record(number, found, settings.score, source.path))
+            if advance is not None:
+                advance(len(journal.done) + len(holes), len(grid))
     return holes
 
 
-def _read(source: _Source, grid: WindowGrid, numbers: range, scale: float) -> _Group:
+def _read(source: SceneSource, grid: WindowGrid, numbers: range, scale: float) -> _Group:
     kept, images, empty, holes = [], [], [], []
     for number in numbers:
         window = grid[number]
@@ -264,7 +209,7 @@ def _record(number: int, found: Detections | None, least: float, path: Path) -> 
     return Record(number, False, boxes[kept], scores[kept], found.labels.numpy()[kept].astype(np.int32))
 
 
-def _identity(model: WindowModel, source: _Source, settings: SceneSettings, scale: float) -> dict[str, object]:
+def _identity(model: WindowModel, source: SceneSource, settings: SceneSettings, scale: float) -> dict[str, object]:
     """What the boxes depend on, and what placing them needs."""
     frame = source.file.frame
     return {

@@ -15,7 +15,7 @@ class SceneSettings:
     Attributes:
         format: of the result; one file a scene, but folders for ``dota`` and ``yolo``.
         score: detections below are left out.
-        batch_size: windows computed at once; fewer where memory does not suffice.
+        batch_size: windows computed at once, fewer where memory does not suffice; on a CPU one at a time is fastest.
         scale: network pixels for each pixel of the scene; None: the scale of the training images.
         bands: to read, counted from 1, as many as the detector has channels; none: as in training.
         range: samples (low, high) that become 0 and 255; None: as in training.
@@ -28,7 +28,7 @@ class SceneSettings:
 
     format: Format = "gpkg"
     score: float = 0.3
-    batch_size: int = 4
+    batch_size: int = 1
     scale: float | None = None
     bands: tuple[int, ...] = ()
     range: tuple[float, float] | None = None
