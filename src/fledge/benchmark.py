@@ -113,12 +113,16 @@ def benchmark(
             images = _images(loaded, data, size)
             for count in threads:
                 say(f"benchmark: {model}, {size} px, {count} threads")
-                times = _in_a_process(model, count, images, repeats)
-                kind = (loaded.record.runtime, loaded.record.precision) if isinstance(loaded, ExportedModel) else None
-                rows.append(
-                    Row(str(model), *(kind or ("torch", "fp32")), size, count, *times, files, parameters, flops, *ap)
-                )
+                median, late, cpu, peak = _in_a_process(model, count, images, repeats)
+                runtime, precision = _kind(loaded)
+                times = (median, late, cpu, peak, files)
+                rows.append(Row(str(model), runtime, precision, size, count, *times, parameters, flops, *ap))
     return rows
+
+
+def _kind(model: WindowModel) -> tuple[str, str]:
+    """Runtime and precision."""
+    return (model.record.runtime, model.record.precision) if isinstance(model, ExportedModel) else ("torch", "fp32")
 
 
 def _recipe(model: WindowModel, path: Path) -> Recipe:

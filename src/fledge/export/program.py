@@ -20,7 +20,7 @@ from fledge.export.record import KEY, Record, read_record
 from fledge.export.trace import quiet
 
 LEAST = 129
-"""Side in pixels from which a program recorded for any size holds: no level of a pyramid up to stride 128 has one row."""
+"""Side in pixels from which a program recorded for any size holds: every level up to stride 128 has two rows."""
 
 
 def write_program(program: Any, record: Record, path: Path) -> None:
