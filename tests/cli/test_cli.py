@@ -19,7 +19,8 @@ from fledge.data.synthetic import write_dataset
 from fledge.errors import DataError, NumericError, ResourceError, UsageError
 
 COMMANDS = (
-    "quickstart", "train", "distill", "evaluate", "detect", "check", "tile", "convert", "replay", "methods", "doctor",
+    "quickstart", "train", "distill", "evaluate", "export", "benchmark", "detect", "check", "tile", "convert", "replay",
+    "methods", "doctor",
 )  # fmt: skip
 RECIPE = """\
 backbone = "resnet18_quarter"
