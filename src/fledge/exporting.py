@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,9 +167,16 @@ def _record(model: TorchModel, recipe: Recipe, to: Runtime, precision: Precision
         mean=mean,
         std=std,
         padding=pad_colour(model.pixels.channels),
-        recipe=recipe.model_dump(mode="json"),
+        recipe=_without_folders(recipe),
         weights=model.fingerprint,
     )
+
+
+def _without_folders(recipe: Recipe) -> dict[str, Any]:
+    """The settings, with the names of files and folders but not where they lie on the machine of the training."""
+    settings = recipe.model_dump(mode="json")
+    paths = ("data", "eval_data", "teacher", "weights")
+    return {key: Path(value).name if key in paths else value for key, value in settings.items()}
 
 
 def _dataset(

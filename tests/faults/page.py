@@ -66,6 +66,7 @@ SECTIONS = {
     "losses": "Losses",
     "memory": "Memory",
     "weight_files": "Weights from strangers",
+    "exports": "Exported files",
 }
 
 
