@@ -12,6 +12,7 @@ import torch
 
 import fledge
 from fledge import api, exporting
+from fledge.benchmark import benchmark
 from fledge.data.synthetic import write_dataset
 from fledge.errors import DataError, NumericError, UsageError
 from fledge.export.proof import window_of
@@ -155,3 +156,20 @@ def test_a_file_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypat
     made = exporting.export(run, out=tmp_path / "model.onnx", data=tmp_path / "images", images=2)
     assert made.agreement is not None
     assert made.agreement.images == 4
+
+
+@pytest.mark.slow
+def test_side_by_side(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    made = exporting.export(run, out=tmp_path / "model.onnx", images=2)
+    rows = benchmark([run, made.path], sizes=[96], data=run.parent / "data", split="val", repeats=3)
+    assert [(r.runtime, r.precision, r.size, r.threads) for r in rows] == [
+        ("torch", "fp32", 96, 1),
+        ("onnx", "fp32", 96, 1),
+    ]
+    torch_row, onnx_row = rows
+    assert (torch_row.parameters, torch_row.flops) == (onnx_row.parameters, onnx_row.flops)
+    assert torch_row.ap50 is not None
+    assert torch_row.ap50 == pytest.approx(onnx_row.ap50, abs=1e-3)
+    assert all(0 < r.median_ms <= r.p95_ms and r.peak_bytes > 10**7 for r in rows)
+    assert onnx_row.file_bytes == made.bytes

@@ -23,11 +23,13 @@ def onnx_bytes(model: Any, record: Record) -> bytes:
 
     ``fledge`` holds everything; ``names`` the class names alone, for programs that only label boxes.
     """
-    del model.metadata_props[:]
+    labelled = type(model)()
+    labelled.CopyFrom(model)
+    del labelled.metadata_props[:]
     for key, text in ((KEY, record.text()), ("names", json.dumps(list(record.classes)))):
-        entry = model.metadata_props.add()
+        entry = labelled.metadata_props.add()
         entry.key, entry.value = key, text
-    return sealed(model.SerializeToString())
+    return sealed(labelled.SerializeToString())
 
 
 def read_onnx(path: Path) -> tuple[Record, bytes]:
