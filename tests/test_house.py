@@ -25,15 +25,32 @@ LAYERS = (
     ("recipe", "build"),
     ("runs",),
     ("validation",),
-    ("training", "file_evaluation", "provenance"),
-    ("api", "scenes", "quickstart", "diagnosis", "method_cards", "dataset_cards", "replay", "serve", "cluster"),
+    ("training", "file_evaluation", "provenance", "exporting"),
+    (
+        "api",
+        "benchmark",
+        "scenes",
+        "quickstart",
+        "diagnosis",
+        "method_cards",
+        "dataset_cards",
+        "replay",
+        "serve",
+        "cluster",
+    ),
     ("study",),
     ("cli",),
     ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # Within one level these may import those. Inference needs only the Detector protocol of engine.train_step.
-SIDEWAYS = {("build", "recipe"), ("cluster", "scenes"), ("quickstart", "api")}
+SIDEWAYS = {
+    ("export", "inference"),
+    ("export", "engine"),
+    ("build", "recipe"),
+    ("cluster", "scenes"),
+    ("quickstart", "api"),
+}
 
 
 def room_of(module: str) -> str:

@@ -29,7 +29,7 @@ from fledge.inference.model import TorchModel
 from fledge.inference.predictor import Predictor, Source
 from fledge.inference.together import detect_together, own_share
 from fledge.recipe import Recipe
-from fledge.runs import load_predictor, open_split
+from fledge.runs import load_model, load_predictor, open_split
 from fledge.training import distill, train, training_batches
 from fledge.types import Detections
 
@@ -68,16 +68,16 @@ class Evaluation:
     about: dict[str, Any]
 
 
-def load(run: str | Path, device: str = "auto") -> Predictor[TorchModel]:
-    """A trained detector from a run folder or one of its checkpoints.
+def load(run: str | Path, device: str = "auto") -> Predictor[Any]:
+    """A trained detector from a run folder, one of its checkpoints, or a file that ``fledge export`` wrote.
 
     Example:
         >>> fledge.load("runs/student").detect("scene.png").to_dota()  # doctest: +SKIP
 
     Raises:
-        DataError: there is no checkpoint, or it is damaged.
+        DataError: there is no checkpoint, or it or the file is damaged.
     """
-    return load_predictor(Path(run), device)[0]
+    return Predictor(load_model(Path(run), device))
 
 
 def evaluate(

@@ -13,7 +13,8 @@ from fledge.data.datasets import open_dataset
 from fledge.data.labels import DetectionDataset, class_index
 from fledge.engine.checkpoint import checkpoint_at, load_checkpoint
 from fledge.errors import DataError, UsageError
-from fledge.inference.model import TorchModel
+from fledge.export.model import EXPORTED, load_exported
+from fledge.inference.model import TorchModel, WindowModel
 from fledge.inference.predictor import Predictor
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.recipe import DistillRecipe, Recipe, make_recipe
@@ -51,12 +52,22 @@ def load_predictor(path: Path, device: str) -> tuple[Predictor[TorchModel], Reci
     return Predictor(make_model(detector, recipe, float(meta["pixel_scale"]), pick_device(device))), recipe
 
 
-def load_model(path: Path, device: str) -> TorchModel:
-    """The detector of a run folder or checkpoint, ready for windows.
+def load_model(path: Path, device: str, threads: int | None = None) -> WindowModel:
+    """The detector of a run folder, a checkpoint or an exported file, ready for windows.
+
+    Args:
+        path: the folder, or the file.
+        device: where a run computes; exported files run on the CPU.
+        threads: of an exported file's runtime; by default as many as PyTorch uses.
 
     Raises:
-        DataError: there is no checkpoint, or it is damaged.
+        DataError: there is no checkpoint, or it or the file is damaged.
+        UsageError: the runtime of the file is not installed.
     """
+    if path.suffix in EXPORTED and not path.is_dir():
+        if pick_device(device if device != "auto" else "cpu").type != "cpu":
+            raise UsageError(f"an exported file runs on the CPU: {path}: device={device}: use cpu, or the run folder")
+        return load_exported(path, threads)
     return load_predictor(path, device)[0].model
 
 

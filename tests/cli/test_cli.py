@@ -20,8 +20,8 @@ from fledge.data.synthetic import write_dataset
 from fledge.errors import DataError, NumericError, ResourceError, UsageError
 
 COMMANDS = (
-    "quickstart", "train", "distill", "evaluate", "detect", "map", "serve", "check", "tile", "convert", "replay",
-    "datasets", "methods", "doctor", "study", "compare", "subset",
+    "quickstart", "train", "distill", "evaluate", "export", "benchmark", "detect", "map", "serve", "check", "tile",
+    "convert", "replay", "datasets", "methods", "doctor", "study", "compare", "subset",
 )  # fmt: skip
 RECIPE = """\
 backbone = "resnet18_quarter"

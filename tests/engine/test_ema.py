@@ -11,7 +11,7 @@ from torch import nn
 from fledge import api
 from fledge.engine.checkpoint import load_checkpoint
 from fledge.engine.ema import Ema
-from fledge.runs import load_model
+from fledge.runs import load_detector
 
 
 def model() -> Any:
@@ -56,7 +56,7 @@ def test_a_run_with_an_average_is_evaluated_with_it(tmp_path: Path) -> None:
     """What ``load`` returns are the averaged weights, not the last ones."""
     run = api.train(tiny.recipe(tiny.tiles(tmp_path / "data")), tmp_path / "run")
     _, groups = load_checkpoint(tiny.checkpoint(run))
-    loaded = load_model(run, "cpu").module.state_dict()
+    loaded = load_detector(run)[0].state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in groups["ema"].items())
     assert any(not torch.equal(value, loaded[name]) for name, value in groups["model"].items())
 

@@ -71,6 +71,7 @@ SECTIONS = {
     "weight_files": "Weights from strangers",
     "service": "The HTTP service",
     "hostile": "Files from strangers",
+    "exports": "Exported files",
 }
 
 

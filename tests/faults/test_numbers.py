@@ -23,7 +23,7 @@ from fledge.errors import DataError, NumericError, ResourceError
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.recipe import Recipe, make_recipe
 from fledge.replay import replay
-from fledge.runs import load_model
+from fledge.runs import load_detector
 from fledge.types import Batch, Outputs
 
 TINY: dict[str, Any] = {
@@ -137,7 +137,7 @@ def test_a_bad_step_may_be_left_out_and_is_counted(
     for precision in ("fp32", "fp16"):
         plant(monkeypatch, _logit, math.nan, {1, 4})
         run = api.train(recipe(data, skip_bad_steps=2, precision=precision), tmp_path / precision)
-        assert all(p.isfinite().all() for p in load_model(run, "cpu").module.parameters())
+        assert all(p.isfinite().all() for p in load_detector(run)[0].parameters())
 
 
 def test_a_step_that_cannot_be_saved_hides_nothing(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ def test_a_gradient_that_overflows_under_autocast_is_skipped_by_the_scaler(
     """Loss fine, gradient infinite under fp16 autocast: the scaler skips; over 20 in a row end with exit code 4."""
     plant(monkeypatch, _gradient, 1.0, {0, 1, 2})
     run = api.train(recipe(data, precision="fp16"), tmp_path / "some")
-    assert all(p.isfinite().all() for p in load_model(run, "cpu").module.parameters())
+    assert all(p.isfinite().all() for p in load_detector(run)[0].parameters())
     assert not list(run.glob("nonfinite-*"))
     monkeypatch.setattr(loop, "OVERFLOWS", 3)
     plant(monkeypatch, _gradient, 1.0, ALWAYS)
@@ -235,12 +235,12 @@ def test_replay_finds_an_overflow(data: Path, tmp_path: Path, monkeypatch: pytes
 def test_replay_names_weights_that_were_damaged_before(data: Path, tmp_path: Path) -> None:
     """Damage from before the step is told apart from damage done in it."""
     settings = recipe(data, epochs=1, milestones=[])
-    model = load_model(api.train(settings, tmp_path / "run"), "cpu")
-    weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in model.module.state_dict().items()}
+    detector = load_detector(api.train(settings, tmp_path / "run"))[0]
+    weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in detector.state_dict().items()}
     name = next(k for k in weights if k.startswith("head") and k.endswith("weight"))
     weights[name].view(-1)[3] = math.nan
     batch = next(iter(api.training_batches(settings, open_dataset(data, "train"), 0, 1)))
-    meta = {"recipe": settings.model_dump(mode="json"), "classes": list(model.classes), "precision": "fp32"}
+    meta = {"recipe": settings.model_dump(mode="json"), "classes": list(detector.classes), "precision": "fp32"}
     write_black_box(tmp_path / "box.safetensors", BlackBox(weights, {}, batch, meta))
     assert f"weight {name}" in replay(tmp_path / "box.safetensors").verdict
 

@@ -21,7 +21,7 @@ from fledge.engine.train_step import TrainStep
 from fledge.errors import DataError, FledgeError
 from fledge.evaluation.summary import evaluation_record
 from fledge.recipe import Recipe, load_recipe
-from fledge.runs import load_model
+from fledge.runs import load_detector
 from fledge.types import Batch
 
 from .tiny import bits, checkpoint, logged, recipe, state, tiles
@@ -196,7 +196,7 @@ def test_a_teacher_that_learns(data: Path, whole: Path, tmp_path: Path, monkeypa
     assert len(teachers) == 12
     assert not any(p.requires_grad or p.grad is not None for p in teachers[0].parameters())
     monkeypatch.undo()
-    fresh = load_model(whole, "cpu").module.state_dict()
+    fresh = load_detector(whole)[0].state_dict()
     assert {k: bits(v) for k, v in teachers[0].state_dict().items()} == {k: bits(v) for k, v in fresh.items()}
     assert teachers[0].state_dict().keys() == fresh.keys()
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import fledge
+from fledge.cli.benchmark import benchmark
 from fledge.cli.check import check
 from fledge.cli.compare import compare
 from fledge.cli.convert import convert
@@ -25,6 +26,7 @@ from fledge.cli.detect import detect
 from fledge.cli.distill import distill
 from fledge.cli.doctor import doctor
 from fledge.cli.evaluate import evaluate
+from fledge.cli.export import export
 from fledge.cli.map import map as map_results
 from fledge.cli.methods import methods
 from fledge.cli.quickstart import quickstart
@@ -46,8 +48,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    quickstart, train, distill, evaluate, study, compare, detect, map_results, serve, tile, convert, check, subset,
-    replay, datasets, methods, doctor,
+    quickstart, train, distill, evaluate, study, compare, export, benchmark, detect, map_results, serve, tile, convert,
+    check, subset, replay, datasets, methods, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -64,6 +64,8 @@ class AnchorGrid:
             raise UsageError(
                 f"AnchorGrid: {len(shapes)} feature maps for {len(self.strides)} strides: give one size per stride"
             )
+        if torch.compiler.is_exporting():  # sizes are symbols, and what is made of them belongs to one graph
+            return [self._level(s, h, w).to(device, dtype) for s, (h, w) in zip(self.strides, shapes, strict=True)]
         key = (tuple((h, w) for h, w in shapes), str(device), dtype)
         if key not in self._cache:
             if len(self._cache) == _CACHED:

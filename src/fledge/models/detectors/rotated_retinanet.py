@@ -158,6 +158,18 @@ class RotatedRetinaNet(nn.Module):
         box = self.box_loss(at_least_float32(codes), anchors, assignment.boxes)
         return {"cls": cls.sum() / positives, "box": self.box_weight * box.sum() / positives}
 
+    def candidates(self, outputs: Outputs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What scores above the threshold, before suppression, as an exported graph holds it.
+
+        Returns:
+            boxes (M, 5) in pixels of the network's input, scores (M,), images (M,) and labels (M,), in the order of
+            image, anchor and label.
+        """
+        scores = flatten_levels(outputs.logits).float().sigmoid()
+        image, anchor, label = (scores > self.score_threshold).nonzero(as_tuple=True)
+        codes = flatten_levels(outputs.codes)[image, anchor].float()
+        return decode(self.anchor_boxes(outputs)[anchor], codes), scores[image, anchor, label], image, label
+
     @torch.no_grad()
     def decode(self, outputs: Outputs, sizes: Tensor) -> list[Detections]:
         """Detections of each image in pixels of the network's input.

@@ -1,0 +1,175 @@
+"""Real (tiny) runs exported, proved and read back; slow, for each export takes half a minute."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fledge
+from fledge import api, exporting
+from fledge.benchmark import benchmark
+from fledge.data.synthetic import write_dataset
+from fledge.errors import DataError, NumericError, UsageError
+from fledge.export.proof import window_of
+from fledge.inference.model import stack
+from fledge.recipe import make_recipe
+from fledge.runs import load_model
+
+SETTINGS: dict[str, Any] = {
+    "backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "head_norm": True, "anchor_scale": 2.0,
+    "image_size": 96, "overlap": 32, "batch_size": 4, "epochs": 6, "workers": 0, "warmup_steps": 2,
+    "optimizer": "adamw", "lr": 0.003, "device": "cpu", "seed": 1, "score_threshold": 0.02, "max_detections": 300,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector trained for a minute: it finds something, with scores that are not all alike."""
+    root = tmp_path_factory.mktemp("run")
+    write_dataset(root / "data", "train", 24, 128, 0)
+    write_dataset(root / "data", "val", 20, 128, 1)
+    api.train(make_recipe({**SETTINGS, "data": str(root / "data")}, "test"), root / "student", title="train")
+    return root / "student"
+
+
+def test_what_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
+    for arguments, words in (
+        ({"to": "onnx", "precision": "bf16"}, "onnx has no bf16 on a CPU: use fp32, fp16, int8, or --to openvino"),
+        ({"to": "torch-export", "precision": "int8"}, "torch-export has no int8"),
+        ({"precision": "int8"}, "give --int8 --calibration DIR"),
+        ({"calibration": tmp_path}, "give --int8 --calibration DIR"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            exporting.export(tmp_path / "run", **arguments)
+    with pytest.raises(DataError, match="no checkpoint"):
+        exporting.export(tmp_path / "run")
+
+
+def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UsageError, match=r"onnxscript is not installed: run `pip install fledge\[export\]`"):
+        exporting.export(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_fault_row_e1(run: Path, tmp_path: Path) -> None:
+    """Logits to 1e-4 and detections at IoU 0.999 on 20 images other than the traced one, batch 1 and 4, two sizes."""
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    made = exporting.export(run, dynamic=True, out=tmp_path / "model.onnx", images=20)
+    assert made.agreement is not None
+    assert made.agreement.images == 80
+    assert made.agreement.boxes > 200
+    assert made.agreement.matched >= made.agreement.boxes - made.agreement.on_edge
+    assert made.agreement.worst_iou >= 0.999
+    model = onnx.load(made.path)
+    (logits,) = {node.input[0] for node in model.graph.node if node.op_type == "Sigmoid"}
+    model.graph.output.append(onnx.ValueInfoProto(name=logits))
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    reference: Any = load_model(run, "cpu")
+    files = sorted((run.parent / "data" / "val" / "images").iterdir())
+    assert len(files) == 20
+    for size in (96, 64):
+        for batch in (1, 4):
+            for start in range(0, 20, batch):
+                images = [_pixels(reference, f)[:size, :size] for f in files[start : start + batch]]
+                pixels = np.ascontiguousarray(stack(images, 3)[0].transpose(0, 3, 1, 2))
+                got = torch.from_numpy(session.run([logits], {"images": pixels})[0])
+                with torch.no_grad():
+                    expected = reference.module(torch.from_numpy(pixels)).logits
+                flat = torch.cat([x.permute(0, 3, 4, 1, 2).flatten(1, 3) for x in expected], dim=1)
+                torch.testing.assert_close(got, flat, atol=1e-4, rtol=0)
+
+
+def _pixels(model: Any, file: Path) -> Any:
+    from fledge.data.raster import read_image
+
+    return window_of(model, read_image(file, model.pixels), None, ())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("to", "precision", "dynamic"),
+    [
+        ("openvino", "fp32", True), ("openvino", "int8", False), ("onnx", "int8", False), ("onnx", "fp16", False),
+        ("openvino", "bf16", False),
+    ],
+)  # fmt: skip
+def test_every_runtime(run: Path, tmp_path: Path, to: Any, precision: Any, dynamic: bool) -> None:
+    scales = run.parent / "data" / "train" / "images" if precision == "int8" else None
+    path = tmp_path / f"model{exporting.SUFFIX[to]}"
+    made = exporting.export(run, to, precision, dynamic, path, calibration=scales, max_drop=1.0)
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, *(["model.bin"] if to == "openvino" else [])}
+    assert (made.agreement is not None) == (precision == "fp32") == (made.ap is None)
+    image = next((run.parent / "data" / "val" / "images").iterdir())
+    found, expected = fledge.load(path).detect(image, 0.1), fledge.load(run).detect(image, 0.1)
+    assert found.classes == expected.classes
+    if precision == "fp32":
+        assert len(found) == len(expected)
+        torch.testing.assert_close(found.boxes, expected.boxes, atol=0.01, rtol=0)
+
+
+@pytest.mark.slow
+def test_torch_export(run: Path, tmp_path: Path) -> None:
+    made = exporting.export(run, "torch-export", out=tmp_path / "model.pt2")
+    assert made.agreement is not None
+    assert made.agreement.boxes > 50
+    texts = {"names": ""}
+    program = torch.export.load(made.path, extra_files=texts)
+    assert texts["names"].startswith('["')
+    outputs = program.module()(torch.zeros(1, 3, 96, 96, dtype=torch.uint8))
+    assert [x.shape[0] for x in outputs] == [1] * 4
+    with pytest.raises(UsageError, match="takes sides from 129 pixels: leave --dynamic out"):
+        exporting.export(run, "torch-export", dynamic=True, out=tmp_path / "any.pt2")
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt2"]
+
+
+@pytest.mark.slow
+def test_a_file_that_differs_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    read = exporting._read
+
+    def tampered(path: Path) -> Any:
+        model = read(path)
+        runner = model.runner
+
+        def moved(images: Any) -> Any:
+            boxes, scores, labels, counts = runner(images)
+            return [boxes + np.array([0.8, 0, 0, 0, 0], np.float32), scores, labels, counts]
+
+        model.runner = moved
+        return model
+
+    monkeypatch.setattr(exporting, "_read", tampered)
+    with pytest.raises(NumericError, match=r"export differs from PyTorch: .*\(96x96 px, batch 1\): missing: "):
+        exporting.export(run, out=tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+    shutil.copytree(run.parent / "data" / "val" / "images", tmp_path / "images")
+    monkeypatch.undo()
+    made = exporting.export(run, out=tmp_path / "model.onnx", data=tmp_path / "images", images=2)
+    assert made.agreement is not None
+    assert made.agreement.images == 4
+
+
+@pytest.mark.slow
+def test_side_by_side(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    made = exporting.export(run, out=tmp_path / "model.onnx", images=2)
+    rows = benchmark([run, made.path], sizes=[96], data=run.parent / "data", split="val", repeats=3)
+    assert [(r.runtime, r.precision, r.size, r.threads) for r in rows] == [
+        ("torch", "fp32", 96, 1),
+        ("onnx", "fp32", 96, 1),
+    ]
+    torch_row, onnx_row = rows
+    assert (torch_row.parameters, torch_row.flops) == (onnx_row.parameters, onnx_row.flops)
+    assert torch_row.ap50 is not None
+    assert torch_row.ap50 == pytest.approx(onnx_row.ap50, abs=1e-3)
+    assert all(0 < r.median_ms <= r.p95_ms and r.peak_bytes > 10**7 for r in rows)
+    assert onnx_row.file_bytes == made.bytes
