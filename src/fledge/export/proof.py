@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fledge.data.labels import DetectionDataset
 from fledge.engine.progress import progress
 from fledge.errors import NumericError
+from fledge.evaluation.average_precision import evaluate
 from fledge.export.parity import Agreement
 from fledge.export.record import Record
 from fledge.inference.model import WindowModel, stack
@@ -84,7 +85,7 @@ def precision_of(model: WindowModel, dataset: DetectionDataset, title: str) -> d
     with progress(title, len(dataset)) as advance:
         found = predictor.detect_many(dataset.paths, 0.0, advance=lambda n: advance(n, ""))
     truth = [dataset.targets(i) for i in range(len(dataset))]
-    summary = average_precision(found, truth, model.classes).summary()
+    summary = evaluate(found, truth, model.classes).summary()
     return {name: summary[name] for name in FIGURES}
 
 
