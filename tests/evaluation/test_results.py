@@ -18,7 +18,6 @@ from tests.data.made import indexed, rectangle
 from fledge.data.labels import DetectionDataset, LabelProblem
 from fledge.errors import DataError
 from fledge.evaluation.results import case_from_files, found_of, objects_of, read_results
-from fledge.evaluation.results.geojson import read_geojson_files
 from fledge.evaluation.results.json_records import Ids, read_records
 from fledge.evaluation.results.label_text import read_label_files
 from fledge.evaluation.results.listing import Listing, Source, sound
@@ -262,7 +261,7 @@ def test_ids_of_a_coco_ground_truth(tmp_path: Path) -> None:
         records(tmp_path, {**ROW, "image_id": 41, "bbox": [1, 2, 3, 4]}, truth=truth)
 
 
-@pytest.mark.parametrize("form", ["dota", "coco", "geojson"])
+@pytest.mark.parametrize("form", ["dota", "coco", "yolo"])
 def test_what_fledge_writes_is_read_back(tmp_path: Path, form: str) -> None:
     boxes = torch.tensor([[20.0, 15.0, 20.0, 10.0, 0.5], [30.0, 20.0, 12.0, 6.0, -1.0]])
     found = [
@@ -276,6 +275,15 @@ def test_what_fledge_writes_is_read_back(tmp_path: Path, form: str) -> None:
     assert case.found.label[order].tolist() == [1, 0]
     assert case.found.score[order].tolist() == [0.75, 0.5]
     np.testing.assert_allclose(case.found.boxes[order], boxes, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["found.gpkg", "found.geojson"])
+def test_results_for_a_map_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_bytes(b"{}")
+    for path in (tmp_path / "out", tmp_path / "out" / name):
+        with pytest.raises(DataError, match=r"results for a map: .*: let `fledge detect` write dota, coco or yolo"):
+            read_results(path, TRUTH)
 
 
 def test_objects_are_as_labelled() -> None:
@@ -356,22 +364,6 @@ def test_any_label_text_is_read_or_refused_with_its_line(lines: list[list[str]],
     text = "\n".join(" ".join(fields) for fields in lines).encode() + raw
     source, sizes = Source("i0.txt", "at/i0.txt", text), {"i0": (40, 50)}
     only_data_errors(lambda: read_label_files([source], {0: "ship", 1: "plane"}, sizes, "at"), "at/i0.txt:")
-
-
-@settings(max_examples=100)
-@given(
-    features=st.lists(
-        st.fixed_dictionaries(
-            {"properties": st.dictionaries(st.sampled_from(["class", "score"]), VALUES)},
-            optional={"geometry": st.fixed_dictionaries({"coordinates": VALUES})},
-        ),
-        max_size=3,
-    ),
-    raw=st.binary(max_size=3),
-)
-def test_any_geojson_is_read_or_refused_with_its_record(features: list[Any], raw: bytes) -> None:
-    data = json.dumps({"features": features, "coordinates": "pixels"}).encode() + raw
-    only_data_errors(lambda: read_geojson_files([Source("i0.geojson", "at/i0.geojson", data)], "at"), "at/i0.geojson")
 
 
 @settings(max_examples=200)

@@ -20,7 +20,6 @@ from fledge.data.labels import DetectionDataset, LabelProblem, class_key, refuse
 from fledge.errors import DataError
 from fledge.evaluation.case import Case, Found, Objects
 from fledge.evaluation.results.archive import read_zip
-from fledge.evaluation.results.geojson import read_geojson_files
 from fledge.evaluation.results.json_records import Ids, read_records
 from fledge.evaluation.results.label_text import read_label_files
 from fledge.evaluation.results.listing import Listing, Source
@@ -32,10 +31,11 @@ DOTA text:          Task1_<class>.txt or Task2_<class>.txt in a folder or a zip
 COCO json:          a list of {"image_id", "category_id", "score", "bbox" or "segmentation"}
 Ultralytics json:   predictions.json of `yolo obb val save_json=True`
 Ultralytics labels: <image>.txt of `save_txt=True save_conf=True`, with the detector's data.yaml beside them
-fledge:             what `fledge detect --out` writes"""
+fledge:             what `fledge detect` writes as dota, coco or yolo"""
 
 _JSON_NAMES = ("predictions.json", "detections.json")
 _PICKLES = (".pkl", ".pickle")
+_MAPS = (".geojson", ".gpkg")
 _OFFICIAL = {"dota": DOTA_V20_CLASSES, "dior_r": DIOR_CLASSES}
 
 
@@ -61,8 +61,8 @@ def read_results(path: Path, truth: DetectionDataset | None = None, horizontal: 
         return _read_tasks(read_zip(path), path, horizontal)
     if TASK_FILE.fullmatch(path.name):
         return read_task_files([source], int(path.name[4]), str(path))
-    if path.suffix.lower() == ".geojson":
-        return read_geojson_files([source], str(path))
+    if path.suffix.lower() in _MAPS:
+        raise _map(path)
     if path.suffix.lower() == ".json":
         return read_records(source, ids_of(truth, path.parent))
     raise DataError(f"not detections: {path}: give one of these forms:\n{FORMS}")
@@ -118,7 +118,7 @@ def classes_of(dataset: DetectionDataset, *listings: Listing) -> tuple[str, ...]
 
 
 def ids_of(truth: DetectionDataset | None, folder: Path) -> Ids:
-    """What numbers in result files in ``folder`` mean: from the ground truth, or a data.yaml beside the results."""
+    """What numbers in result files in ``folder`` mean: from the ground truth, or names in a file beside them."""
     images: dict[int | str, str] = {}
     categories: dict[int | str, str] = {}
     path = coco.split_files(truth.root).get(truth.split) if truth else None
@@ -130,7 +130,15 @@ def ids_of(truth: DetectionDataset | None, folder: Path) -> Ids:
     names = truth.classes if truth and truth.format == "yolo_obb" else ()
     if beside:
         names = yolo_obb.class_names(beside[0])
+    elif (folder / "classes.txt").is_file():
+        names = tuple((folder / "classes.txt").read_text(encoding="utf-8").splitlines())
     return Ids(images, truth.ids if truth else (), categories, names)
+
+
+def _map(path: Path) -> DataError:
+    return DataError(
+        f"results for a map: {path}: their coordinates are the world's: let `fledge detect` write dota, coco or yolo"
+    )
 
 
 def _read_folder(path: Path, truth: DetectionDataset | None, horizontal: bool) -> Listing:
@@ -143,9 +151,8 @@ def _read_folder(path: Path, truth: DetectionDataset | None, horizontal: bool) -
         raise DataError(f"several result files: {path}: {', '.join(f.name for f in results)}: name one of them")
     if results:
         return read_results(results[0], truth, horizontal)
-    collections = [file for file in files if file.suffix == ".geojson"]
-    if collections:
-        return read_geojson_files([_source(file) for file in collections], str(path))
+    if any(file.suffix.lower() in _MAPS for file in files):
+        raise _map(path)
     if any(file.suffix in _PICKLES for file in files):
         raise _pickle(path)
     labels = [file for file in files if file.suffix == ".txt" and file.name not in ("classes.txt",)]
