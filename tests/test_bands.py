@@ -15,7 +15,8 @@ from fledge import api
 from fledge.data.raster import PixelRule, read_image
 from fledge.engine.checkpoint import load_checkpoint, newest_checkpoint
 from fledge.errors import DataError, UsageError
-from fledge.inference.pictures import draw_pictures
+from fledge.inference.found import Found
+from fledge.inference.pictures import draw_scene
 from fledge.recipe import Recipe, load_recipe, make_recipe
 
 TINY: dict[str, Any] = {
@@ -135,7 +136,8 @@ def test_eight_bit_colour_needs_no_range(tmp_path: Path) -> None:
 def test_detections_on_many_bands_are_drawn_on_the_first_three(run: Path, tmp_path: Path) -> None:
     even = np.tile(np.array([200, 1000, 2000, 600, 2900], np.uint16), (70, 90, 1))
     image, predictor = write_tiff(tmp_path / "even.tif", even), api.load(run, "cpu")
-    (picture,) = draw_pictures([predictor.detect(image, 1.0)], [image], tmp_path, predictor.pixels)
+    picture = tmp_path / "drawn.jpg"
+    draw_scene(Found.of(predictor.detect(image, 1.0)), image, picture, predictor.pixels)
     drawn = cv2.imread(str(picture))
     assert drawn is not None
     low, high = load_recipe(run / "recipe.toml").pixel_range

@@ -63,6 +63,19 @@ def test_figures_by_hand(data: Path) -> None:
     assert result.about["merge"] is None
 
 
+def test_parts_by_size_and_aspect(data: Path) -> None:
+    """All objects are 24 × 12: COCO's small, so that part has the figures of the whole and the others have none."""
+    result = api.evaluate_files(data / "data", data / "ours", protocol="box_area")
+    sizes, aspects = (result_record(result)["parts"][kind] for kind in ("size", "aspect"))
+    assert {name: part["objects"] for name, part in sizes.items()} == {"small": 12, "medium": 0, "large": 0}
+    assert sizes["small"]["AP50"] == result_record(result)["AP50"] == 0.875
+    assert sizes["large"]["AP50"] is None
+    assert sum(part["objects"] for part in aspects.values()) == 12
+    assert "| size: small | 12 | 87.50 |" in markdown(result)
+    assert "| size: large | 0 | – |" in markdown(result)
+    assert "aspect: 2 to 4" in report_page(result, "fledge evaluate").html()
+
+
 def test_the_command_says_how_the_figures_came_about(data: Path) -> None:
     out = call("--detections", data / "ours", "--ground-truth", data / "data", "--out", data / "one.json")
     for words in ("protocol: box_area", "12 in ours, DOTA Task 1 text", "sha256 ", "trust: 2 classes have fewer than"):

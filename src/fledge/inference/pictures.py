@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +10,6 @@ from fledge.data.raster import COLOUR, PixelRule
 from fledge.data.scene_file import SceneFile
 from fledge.files import write_bytes
 from fledge.inference.found import Found
-from fledge.types import Detections
 from fledge.visualize.draw import draw_boxes
 from fledge.visualize.images import encode, to_rgb
 
@@ -39,13 +37,3 @@ def draw_scene(
         to_rgb(picture), boxes, best.labels, best.classes, scores=best.scores, captions=shrink == 1 and len(best) < 200
     )
     write_bytes(out, encode(drawn, "jpeg", 90))
-
-
-def draw_pictures(
-    found: Sequence[Detections], files: Sequence[Path], folder: Path, pixels: PixelRule = COLOUR
-) -> list[Path]:
-    """Draw the boxes of each image, read by the rule ``pixels``, into ``<stem>.detections.jpg``. Returns the files."""
-    written = [folder / f"{file.stem}.detections.jpg" for file in files]
-    for detections, file, path in zip(found, files, written, strict=True):
-        draw_scene(Found.of(detections), file, path, pixels)
-    return written

@@ -11,10 +11,11 @@ import fledge
 from fledge.evaluation.average_precision import Metrics
 from fledge.evaluation.failures import BACKGROUND_IOU, MISSED, REASONS, Failures, best_f1, confusion, find_failures
 from fledge.evaluation.matching import match
+from fledge.evaluation.summary import means
 from fledge.evaluation.trust import trust_line
 from fledge.reporting.pictures import KINDS, worst_images
 from fledge.reporting.result import Result
-from fledge.reporting.tables import columns, comparison_line, percent, rules
+from fledge.reporting.tables import columns, comparison_line, parts_rows, percent, rules
 from fledge.visualize.charts import BarSeries, Series, bar_chart, line_chart
 from fledge.visualize.markup import Markup
 from fledge.visualize.page import GalleryRow, Page, Stat
@@ -74,6 +75,12 @@ def _figures(page: Page, result: Result) -> None:
     rows.append(["**mean**", None, *(100 * mean for _, _, mean in heads)])
     rows[-1][1] = float(result.metrics[0].objects.sum())
     page.table([Column("Class"), Column("Objects", ".0f"), *(Column(head, ".2f") for head, _, _ in heads)], rows)
+    with page.details("By size and by aspect ratio"):
+        page.table(
+            [Column("Part"), Column("Objects", ".0f"), *(Column(name, ".2f") for name in means(result.metrics[0]))],
+            [[name, float(n), *(None if v is None else 100 * v for v in row)] for name, n, row in parts_rows(result)],
+            caption="Areas as COCO's: small to 32², large from 96². An aspect is the long over the short side.",
+        )
     with page.details("How these figures came about"):
         for line in rules(result):
             page.paragraph(line)

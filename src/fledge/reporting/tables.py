@@ -6,12 +6,13 @@ import csv
 import io
 import math
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from fledge.evaluation.average_precision import Metrics
-from fledge.evaluation.summary import evaluation_record
+from fledge.evaluation.breakdown import breakdown
+from fledge.evaluation.summary import evaluation_record, means
 from fledge.evaluation.trust import trust_line, trust_record
 from fledge.reporting.result import Result
 
@@ -34,10 +35,33 @@ def result_record(result: Result) -> dict[str, Any]:
     about = {**result.about, "trust": trust_record(result.checks)}
     if result.comparison:
         about["comparison"] = result.comparison.record()
-    records = [evaluation_record(metrics, None, about) for metrics in result.metrics]
+    records = [
+        {**evaluation_record(metrics, None, about), "parts": parts(result, metrics)} for metrics in result.metrics
+    ]
     if len(records) == 1:
         return records[0]
     return {"protocols": {m.protocol.name: record for m, record in zip(result.metrics, records, strict=True)}}
+
+
+def parts(result: Result, metrics: Metrics) -> dict[str, dict[str, dict[str, Any]]]:
+    """Objects and mean figures (0…1, None where undefined) by ``size`` and by ``aspect``, of each part by its name."""
+    kinds: tuple[Literal["size", "aspect"], ...] = ("size", "aspect")
+    return {
+        kind: {
+            name: {"objects": int(part.objects.sum()), **means(part)}
+            for name, part in breakdown(result.case, metrics.protocol, kind).items()
+        }
+        for kind in kinds
+    }
+
+
+def parts_rows(result: Result) -> list[tuple[str, int, list[float | None]]]:
+    """The parts by the first protocol, for tables: kind and name, objects, figures (0…1)."""
+    return [
+        (f"{kind}: {name}", part["objects"], [part[figure] for figure in means(result.metrics[0])])
+        for kind, named in parts(result, result.metrics[0]).items()
+        for name, part in named.items()
+    ]
 
 
 def rules(result: Result) -> list[str]:
@@ -103,6 +127,11 @@ def markdown(result: Result) -> str:
     for k, (name, count) in enumerate(zip(result.case.classes, result.metrics[0].objects.tolist(), strict=True)):
         lines.append(f"| {name} | {count} | " + " | ".join(percent(values[k]) for _, values, _ in heads) + " |")
     lines.append("| **mean** | | " + " | ".join(f"**{percent(mean)}**" for _, _, mean in heads) + " |")
+    figures = list(means(result.metrics[0]))
+    lines += ["", f"| part | objects | {' | '.join(figures)} |", "|---|---:|" + "---:|" * len(figures)]
+    for name, count, values in parts_rows(result):
+        shown = " | ".join(percent(math.nan if value is None else value) for value in values)
+        lines.append(f"| {name} | {count} | {shown} |")
     below = [*rules(result), trust_line(result.checks)]
     if result.comparison:
         below.append(comparison_line(result))
