@@ -6,10 +6,12 @@ Alone, every function is a no-op, so the rest of fledge is written once.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor, distributed, nn
@@ -51,10 +53,10 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     limit = timedelta(seconds=_timeout())
     store, own, count = next(rendezvous("env://", timeout=limit))
-    _stores.append(PrefixStore("fledge", store))
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
-        distributed.init_process_group(backend, store=store, rank=own, world_size=count, timeout=limit)
+        _stores.append(_store_of_these(store, own, count, limit))
+        distributed.init_process_group(backend, store=_stores[-1], rank=own, world_size=count, timeout=limit)
         yield device
     except (distributed.DistBackendError, RuntimeError) as error:
         # One process's own trouble reaches the others as a broken or silent connection.
@@ -62,7 +64,7 @@ def joined(device: torch.device) -> Iterator[torch.device]:
             raise ResourceError(_silent(own, count, limit)) from error
         raise
     finally:
-        _stores.pop()
+        _stores.clear()
         if distributed.is_initialized():
             distributed.destroy_process_group()
 
@@ -138,6 +140,31 @@ def wait_for_all() -> None:
     """Return when every process got here."""
     if world_size() > 1:
         distributed.barrier()
+
+
+def _store_of_these(store: Any, own: int, count: int, limit: timedelta) -> Any:
+    """A part of torchrun's store that only the processes of this attempt use.
+
+    After a restart torchrun hands out the same store, in which the addresses of the dead processes still stand. So each
+    process shows a name that nobody had before, and the first one answers it with the name of the attempt.
+    """
+    name, names = uuid4().hex, PrefixStore("fledge/names", store)
+    if own > 0:
+        names.set(str(own), name)
+        attempt = names.get(name).decode()  # waits for the answer
+        names.set(f"{attempt}/{own}", "")
+        return PrefixStore(f"fledge/{attempt}", store)
+    missing, end = set(range(1, count)), time.monotonic() + limit.total_seconds()
+    while missing:
+        if time.monotonic() > end:
+            raise RuntimeError(f"timed out: waiting for processes {sorted(missing)}")
+        for other in sorted(missing):
+            if names.check([str(other)]):  # it may be a dead process's, so look again until the answer is taken
+                names.set(names.get(str(other)).decode(), name)
+            if names.check([f"{name}/{other}"]):
+                missing.remove(other)
+        time.sleep(0.01)
+    return PrefixStore(f"fledge/{name}", store)
 
 
 def _timeout() -> float:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ import pytest
 import torch
 from tests.faults import tiny
 from tests.processes import together
+from torch.distributed import HashStore
 
 from fledge import api, training
 from fledge.data.datasets import open_dataset
-from fledge.distributed import check_in, joined, largest, rank
+from fledge.distributed import _store_of_these, check_in, joined, largest, rank
 from fledge.engine.checkpoint import load_checkpoint
 from fledge.errors import ResourceError
 from fledge.recipe import Recipe
@@ -202,6 +205,19 @@ def test_a_restart_by_torchrun_ends_with_the_same_bits(data: Path, tmp_path: Pat
     whole = torchrun(tmp_path, "exit", "train", file, "--out", tmp_path / "whole")  # its mark is there: nothing fails
     assert whole.returncode == 0, whole.stderr[-2000:]
     assert tiny.state(tmp_path / "killed") == tiny.state(tmp_path / "whole")
+
+
+def test_a_restarted_group_does_not_meet_the_dead() -> None:
+    """Restart by torchrun: it hands out the same store again, with what the dead processes left in it."""
+    store, limit = HashStore(), timedelta(seconds=20)
+    for _ in range(3):
+        with ThreadPoolExecutor(3) as pool:
+            parts = list(pool.map(lambda own: _store_of_these(store, own, 3, limit), (0, 1, 2)))
+        assert not parts[0].check(["step/1"])
+        parts[1].set("step/1", "5")
+        assert [part.get("step/1") for part in parts] == [b"5"] * 3
+    with pytest.raises(RuntimeError, match=r"timed out: waiting for processes \[1, 2\]"):
+        _store_of_these(store, 0, 3, timedelta(seconds=0.1))  # the names of the dead get an answer that none takes
 
 
 def test_a_signal_stops_all_processes_after_the_same_step(data: Path, tmp_path: Path) -> None:
