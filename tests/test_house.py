@@ -22,7 +22,9 @@ LAYERS = (
     ("models.detectors",),
     ("distill", "pretrain", "evaluation", "visualize"),
     ("engine", "inference", "export", "reporting"),
-    ("recipe", "build"),
+    ("settings",),
+    ("method_settings", "recipe"),
+    ("distillers", "build"),
     ("runs",),
     ("validation",),
     ("training", "file_evaluation", "provenance", "exporting"),
@@ -47,7 +49,8 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 SIDEWAYS = {
     ("export", "inference"),
     ("export", "engine"),
-    ("build", "recipe"),
+    ("recipe", "method_settings"),
+    ("build", "distillers"),
     ("cluster", "scenes"),
     ("quickstart", "api"),
 }

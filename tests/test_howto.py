@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fledge import build, recipe
+from fledge import build, distillers, recipe
 from fledge.data import datasets
 from fledge.engine.metric_log import read_metrics
 
@@ -20,8 +20,8 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 @pytest.fixture(autouse=True)
 def tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a page adds to the tables is gone after its test; its files are under a temporary folder."""
-    monkeypatch.setattr(recipe, "METHODS", dict(recipe.METHODS))
-    monkeypatch.setattr(build, "DISTILLERS", dict(build.DISTILLERS))
+    monkeypatch.setitem(recipe.METHODS, "hint", recipe.DistillRecipe)
+    monkeypatch.setitem(distillers.DISTILLERS, "hint", lambda *_: None)
     monkeypatch.setattr(build, "BACKBONES", dict(build.BACKBONES))
     monkeypatch.setattr(datasets, "FORMATS", dict(datasets.FORMATS))
     monkeypatch.chdir(tmp_path)

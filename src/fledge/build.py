@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,7 @@ from torch import nn
 
 from fledge.assign.max_iou import MaxIoUAssigner
 from fledge.data.raster import PixelRule
-from fledge.distill.kd_rnet import KDRNet
-from fledge.distill.pkd import PKD
+from fledge.distillers import DISTILLERS
 from fledge.engine.train_step import TrainStep
 from fledge.errors import UsageError
 from fledge.geometry.anchors import AnchorGrid
@@ -28,7 +27,7 @@ from fledge.models.detectors.rotated_retinanet import (
 )
 from fledge.models.heads import RetinaHead
 from fledge.models.necks import FPN
-from fledge.recipe import DistillRecipe, KDRNetRecipe, PKDRecipe, Recipe, fixed_weight
+from fledge.recipe import DistillRecipe, Recipe
 
 # Name -> (timm model, arguments). The narrow ResNets are ours, for a CPU; three 3×3 convolutions replace the 7×7 stem,
 # which with its 64 channels would cost more than all the rest.
@@ -98,31 +97,6 @@ def build_train_step(recipe: Recipe, student: RotatedRetinaNet, teacher: nn.Modu
     distiller = DISTILLERS[recipe.method](recipe, student, teacher)
     shuffled = isinstance(recipe, DistillRecipe) and recipe.teacher_control == "shuffled"
     return TrainStep(student, teacher, distiller, recipe.precision, shuffled)
-
-
-def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
-    return KDRNet(
-        student.assign,
-        len(student.classes),
-        cls_weight=fixed_weight(recipe.kd_cls_weight),
-        box_weight=fixed_weight(recipe.kd_box_weight),
-        temperature=recipe.kd_temperature,
-        box_temperature=recipe.kd_box_temperature,
-        probability=recipe.kd_probability,
-        direction=recipe.kd_direction,
-        squared_temperature=recipe.kd_squared_temperature,
-        anchors=recipe.kd_anchors,
-    )
-
-
-def _pkd(recipe: PKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
-    own: Any = student.neck.channels
-    other: Any = teacher.neck.channels
-    return PKD(own, other, fixed_weight(recipe.pkd_weight))
-
-
-# A method's name in recipes -> its distiller for a student and a teacher.
-DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {"kd_rnet": _kd_rnet, "pkd": _pkd}
 
 
 def pick_device(name: str) -> torch.device:

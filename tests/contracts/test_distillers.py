@@ -124,7 +124,7 @@ def test_zero_weights_keep_the_terms(method: str) -> None:
 @pytest.mark.parametrize("method", ON_ANCHORS)
 def test_another_grid_is_refused(method: str) -> None:
     four = build_detector(make_recipe({**TINY, "seed": 1}, "test"), [*CLASSES, "car"])
-    with pytest.raises(ValueError, match=r"student \[\(1, 9, 3, 8, 8\).*teacher \[\(1, 9, 4, 8, 8\)"):
+    with pytest.raises(UsageError, match=r"student \[\(1, 9, 3, 8, 8\).*teacher \[\(1, 9, 4, 8, 8\)"):
         train_step(method, detector(0), four)(make_batch(OBJECTS))
 
 

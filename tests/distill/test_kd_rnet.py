@@ -13,6 +13,7 @@ from fledge.assign.max_iou import Assignment
 from fledge.build import build_detector, build_train_step
 from fledge.distill.kd_rnet import Direction, KDRNet, Probability, box_difference, class_divergence
 from fledge.engine.train_step import TrainStep
+from fledge.errors import UsageError
 from fledge.recipe import make_recipe
 from fledge.types import Batch, Outputs, Targets
 
@@ -327,12 +328,12 @@ class TestKDRNet:
     def test_other_grids_and_classes_are_refused(self) -> None:
         distiller, student = KDRNet(fixed(LABELS), 3), outputs(0)
         for other in (outputs(1, classes=4), outputs(1, anchors=3), outputs(1, images=3)):
-            with pytest.raises(ValueError, match="same grid, anchors and classes") as error:
+            with pytest.raises(UsageError, match="same levels, anchors and classes") as error:
                 distiller(student, other, BATCH)
             assert str(tuple(student.logits[0].shape)) in str(error.value)
             assert str(tuple(other.logits[0].shape)) in str(error.value)
         fewer = Outputs(student.logits[:1], student.codes[:1], {})
-        with pytest.raises(ValueError, match="same grid"):
+        with pytest.raises(UsageError, match="same levels"):
             distiller(student, fewer, BATCH)
 
     def test_one_class_needs_the_sigmoid_form(self) -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from tests.faults import tiny
 from tests.processes import together
-from torch.distributed import HashStore
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from fledge import api, training
 from fledge.data.datasets import open_dataset

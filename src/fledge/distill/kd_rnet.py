@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fledge.assign.max_iou import Assignment
+from fledge.distill.parts.levels import check_same_grid
 from fledge.distributed import share_of_positives
 from fledge.types import Batch, Outputs, at_least_float32, flatten_levels
 
@@ -135,7 +136,7 @@ class KDRNet(nn.Module):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Weighted terms ``kd_cls`` and ``kd_box``; zero with a gradient where there is nothing to learn from."""
-        _check_same_grid(student, teacher)
+        check_same_grid("KD-RNet", student, teacher)
         assignment = self.assign(student, batch)
         chosen = assignment.valid if self.anchors == "valid" else assignment.positive
         cls = class_divergence(
@@ -160,12 +161,3 @@ class KDRNet(nn.Module):
 def _rows(levels: tuple[Tensor, ...], chosen: Tensor) -> Tensor:
     """The values (N, K or 5) of the anchors chosen by a mask (B, A), at least float32."""
     return at_least_float32(flatten_levels(levels)[chosen])
-
-
-def _check_same_grid(student: Outputs, teacher: Outputs) -> None:
-    for name, s, t in (("logits", student.logits, teacher.logits), ("codes", student.codes, teacher.codes)):
-        if [x.shape for x in s] != [x.shape for x in t]:
-            raise ValueError(
-                f"KD-RNet needs the same grid, anchors and classes: {name}: student {[tuple(x.shape) for x in s]}, "
-                f"teacher {[tuple(x.shape) for x in t]}"
-            )

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fledge.distill.parts.levels import Adapters
 from fledge.types import Batch, Outputs, at_least_float32
 
 LEVELS = ("p3", "p4", "p5", "p6")
@@ -58,19 +59,10 @@ class PKD(nn.Module):
         self, student_channels: int, teacher_channels: int, weight: float = 10.0, levels: Sequence[str] = LEVELS
     ) -> None:
         super().__init__()
-        self.levels = tuple(levels)
         self.weights = {"kd_pkd": weight}
-        same = student_channels == teacher_channels
-        self.adapters = nn.ModuleDict(
-            {name: nn.Identity() if same else nn.Conv2d(student_channels, teacher_channels, 1) for name in self.levels}
-        )
+        self.adapters = Adapters(levels, student_channels, teacher_channels)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
         """The weighted term ``kd_pkd``."""
-        losses = []
-        for name in self.levels:
-            own, other = self.adapters[name](student.features[name]), teacher.features[name]
-            if own.shape[2:] != other.shape[2:]:
-                own = F.interpolate(own, other.shape[2:], mode="bilinear", align_corners=False)
-            losses.append(pearson_loss(own, other))
+        losses = [pearson_loss(own, other) for own, other in self.adapters(student, teacher).values()]
         return {"kd_pkd": self.weights["kd_pkd"] * torch.stack(losses).sum()}

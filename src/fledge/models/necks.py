@@ -16,11 +16,15 @@ class FPN(nn.Module):
     Args:
         in_channels: channels of C3, C4 and C5.
         channels: channels of every level.
+
+    Attributes:
+        channels: of every level.
+        levels: their names; level ``pN`` has the stride 2 to the power N.
     """
 
     def __init__(self, in_channels: Sequence[int], channels: int = 256) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels, self.levels = channels, ("p3", "p4", "p5", "p6", "p7")
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
         self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
         # Padded by hand: given padding, a CPU's bfloat16 kernels return rubbish gradients for maps one pixel wide.

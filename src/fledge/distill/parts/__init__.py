@@ -1,0 +1,1 @@
+"""What several distillation methods are made of."""

@@ -1,0 +1,60 @@
+"""The settings of the distillation methods, a class for each, and the table of methods by name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from fledge.settings import Recipe, Weight
+
+
+class DistillRecipe(Recipe):
+    """Settings of a run that has a teacher; each method's recipe is a subclass with a ``method`` of its own."""
+
+    teacher: str = ""  # folder of a finished run
+    teacher_control: Literal["", "random", "shuffled"] = ""  # fresh weights, or another image than the student's
+    balance_every: int = Field(200, ge=0)  # steps between measurements of the terms' gradients; 0: none
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {}
+
+
+class KDRNetRecipe(DistillRecipe):
+    """Settings of a KD-RNet run: those of the student, and the two distillation terms."""
+
+    method: Literal["kd_rnet"] = "kd_rnet"  # type: ignore[assignment]
+    kd_cls_weight: Weight = 1.0
+    kd_box_weight: Weight = 1.0
+    kd_temperature: float = Field(8.0, gt=0)
+    kd_box_temperature: float = Field(10.0, gt=0)
+    kd_probability: Literal["softmax", "sigmoid"] = "softmax"
+    kd_direction: Literal["student_teacher", "teacher_student"] = "student_teacher"
+    kd_squared_temperature: bool = False  # multiply the class term by the square of its temperature
+    kd_anchors: Literal["valid", "positive"] = "valid"  # class distillation on all counted anchors, or positives only
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_cls": "kd_cls_weight", "kd_box": "kd_box_weight"}
+
+
+class PKDRecipe(DistillRecipe):
+    """Settings of a PKD run: those of the student, and the weight of the feature term."""
+
+    method: Literal["pkd"] = "pkd"  # type: ignore[assignment]
+    pkd_weight: Weight = 10.0
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_pkd": "pkd_weight"}
+
+
+def for_classes(recipe: Recipe, count: int) -> Recipe:
+    """The recipe, with KD-RNet in its sigmoid form if there is one class: the softmax form would be zero."""
+    if isinstance(recipe, KDRNetRecipe) and count == 1:
+        return recipe.model_copy(update={"kd_probability": "sigmoid"})
+    return recipe
+
+
+METHODS: dict[str, type[Recipe]] = {"none": Recipe, "kd_rnet": KDRNetRecipe, "pkd": PKDRecipe}
