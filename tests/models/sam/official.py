@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -17,6 +18,7 @@ VITS = {
     "sam_vit_l": (1024, 24, 16, {5, 11, 17, 23}),
     "sam_vit_h": (1280, 32, 16, {7, 15, 23, 31}),
 }
+LEARNED = re.compile(r"(embed|embeddings\.\d|tokens?)\.weight$")  # vectors, not layers
 # Tensors and numbers of each file.
 TOTALS = {
     "mobilesam": (439, 10140231),
@@ -49,7 +51,7 @@ def random_tensors(keys: Keys, seed: int = 0) -> dict[str, Tensor]:
             value = value.abs() + 0.5
         elif len(shape) == 1 and name.endswith("weight"):
             value = 1 + value / 4
-        elif len(shape) > 1 and name.endswith("weight") and "embed" not in name and "token" not in name:
+        elif len(shape) > 1 and name.endswith("weight") and not LEARNED.search(name):
             value = value / math.sqrt(math.prod(shape[1:]))
         found[name] = value
     return found

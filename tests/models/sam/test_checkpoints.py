@@ -103,14 +103,15 @@ def test_all_is_loaded(mobile_file: Path) -> None:
     assert not any(m.training for m in sam.train().modules())
 
 
-def test_a_torch_file_with_the_constants_and_the_published_hash(
-    mobile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", [".safetensors", pytest.param(".pt", marks=pytest.mark.slow)])
+def test_a_file_with_the_constants_and_the_published_hash(
+    mobile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    given = {**load_file(mobile_file), "pixel_mean": torch.zeros(3, 1, 1)}
-    torch.save(given, tmp_path / "m.pt")
-    digest = hashlib.sha256((tmp_path / "m.pt").read_bytes()).hexdigest()
+    given, path = {**load_file(mobile_file), "pixel_mean": torch.zeros(3, 1, 1)}, tmp_path / f"m{end}"
+    torch.save(given, path) if end == ".pt" else save_file(given, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setitem(CHECKPOINTS, "mobilesam", replace(CHECKPOINTS["mobilesam"], sha256=digest))
-    sam, loaded = load_sam("mobilesam", tmp_path / "m.pt")
+    sam, loaded = load_sam("mobilesam", path)
     assert (loaded.note, "pixel_mean" in loaded.unused) == ("the published file", True)
     assert torch.equal(sam.mask_decoder.iou_token.weight, given["mask_decoder.iou_token.weight"])
 
@@ -134,11 +135,12 @@ def broken(name: str, keys: dict[str, Any]) -> dict[str, Any]:
         ("other", r"it has also image_encoder\.pos_embed: fetch"),
     ],
 )
-def test_another_file_is_refused(mobile_file: Path, tmp_path: Path, fault: str, message: str) -> None:
-    path = tmp_path / "wrong.safetensors"
-    save_file(broken(fault, load_file(mobile_file)), path)
-    with pytest.raises(DataError, match=rf"not the weights of mobilesam: .*wrong\.safetensors: {message}") as caught:
-        load_sam("mobilesam", path)
+def test_another_file_is_refused(mobile_file: Path, fault: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "read_weights", lambda path: broken(fault, load_file(path)))
+    with pytest.raises(
+        DataError, match=rf"not the weights of mobilesam: .*mobile_sam\.safetensors: {message}"
+    ) as caught:
+        load_sam("mobilesam", mobile_file)
     assert_says_where(str(caught.value), "mobilesam")
 
 

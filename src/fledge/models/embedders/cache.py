@@ -11,11 +11,11 @@ import zlib
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fledge.errors import NumericError, ResourceError
-from fledge.files import readable_size, remove_orphans, replacing
+from fledge.files import readable_size, remove_orphans, write_bytes
 
 _NAME, _SUM = "map", "crc32"
 
@@ -95,18 +95,18 @@ class EmbeddingCache:
         return values if expected == _checksum(values) else None
 
     def _write(self, path: Path, half: Tensor) -> None:
+        data = save({_NAME: half}, metadata={_SUM: _checksum(half)})
         old = path.stat().st_size if path.is_file() else 0
-        if not self.problem and self.size - old + half.nbytes > self.limit:
+        if not self.problem and self.size - old + len(data) > self.limit:
             self.problem = f"the limit of {readable_size(self.limit)} is reached"
         if self.problem:
             return
         try:
-            with replacing(path) as part:
-                save_file({_NAME: half}, part, metadata={_SUM: _checksum(half)})
-        except (ResourceError, SafetensorError) as error:
+            write_bytes(path, data)
+        except ResourceError as error:
             self.problem = str(error)
             return
-        self.size += path.stat().st_size - old
+        self.size += len(data) - old
 
 
 def _checksum(values: Tensor) -> str:
