@@ -17,7 +17,7 @@ from fledge.models.sam import checkpoints
 from fledge.models.sam.checkpoints import CHECKPOINTS, load_sam, official_names
 from fledge.models.sam.sam import Sam
 from fledge.models.sam.tiny_vit import UNUSED, TinyViT
-from fledge.models.sam.vit import ViT
+from fledge.models.sam.vit import Shape, ViT
 
 from .official import TOTALS, Keys, elements, keys_of, random_tensors, vit
 
@@ -175,7 +175,7 @@ def test_without_transformers(mobile_file: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_vit_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers", reason="transformers is not installed")
-    small = checkpoints.Shape(32, 2, 2, (1,))
+    small = Shape(32, 2, 2, (1,))
     monkeypatch.setitem(CHECKPOINTS, "sam_vit_b", replace(CHECKPOINTS["sam_vit_b"], shape=small))
     names = official_names(Sam(ViT(small)))
     shapes = {names[k]: tuple(v.shape) for k, v in Sam(ViT(small)).state_dict().items()}

@@ -127,7 +127,7 @@ def images(*shape: int, seed: int = 3) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (96, 160)])
+@pytest.mark.parametrize("size", [(64, 64), (96, 160), pytest.param((1024, 1024), marks=pytest.mark.slow)])
 def test_the_whole_encoder(encoder: TinyViT, given: Tensors, size: tuple[int, int]) -> None:
     x = images(1, 3, *size)
     expected = reference(given, x)
