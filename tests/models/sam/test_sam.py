@@ -90,6 +90,14 @@ def test_a_prompt_alone_is_a_prompt_among_others(sam: Sam) -> None:
     assert only_masks.shape == (2, 3, 256, 256)
 
 
+def test_no_prompts_left(sam: Sam) -> None:
+    """Such as after a filter."""
+    (embedded,) = sam.embed([image(40, 64)])
+    masks, iou = sam.masks(embedded, Prompts(torch.zeros(0, 1, 2), torch.zeros(0, 1)))
+    assert (masks.shape, iou.shape) == ((0, 3, 256, 256), (0, 3))
+    assert masks_to_image(masks, 40, 64).shape == (0, 3, 40, 64)
+
+
 def test_autocast_around_it_changes_nothing(sam: Sam) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         (inside,) = sam.embed([image(40, 64)])

@@ -53,4 +53,4 @@ def _edges(images: Tensor) -> Tensor:
 
 def _means(maps: Tensor, step: int) -> Tensor:
     """Over step × step; at the right and bottom, over what there is."""
-    return F.avg_pool2d(maps, step, ceil_mode=True, count_include_pad=False)
+    return F.avg_pool2d(maps, step, ceil_mode=True)

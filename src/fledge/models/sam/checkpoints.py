@@ -102,7 +102,9 @@ def load_sam(name: str, path: str | Path) -> tuple[Sam, Loaded]:
     )
     sha256 = file_sha256(path)
     published = "the published file" if sha256 == known.sha256 else f"not the published {known.file}"
-    return sam.requires_grad_(False).eval(), Loaded(str(path), sha256, tuple(sorted(names)), unused, (), published)
+    return sam.requires_grad_(False).eval(), Loaded(
+        str(path), sha256, tuple(sorted(names.values())), unused, (), published
+    )
 
 
 def official_names(sam: nn.Module) -> dict[str, str]:

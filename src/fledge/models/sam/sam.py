@@ -72,6 +72,8 @@ class Prompts:
 class Sam(nn.Module):
     """Any of the SAM family: frozen, always in eval mode, without gradients, in float32.
 
+    Images and prompts are expected on the device of its weights.
+
     Args:
         image_encoder: normalised frames (B, 3, 1024, 1024) to (B, 256, 64, 64).
     """
