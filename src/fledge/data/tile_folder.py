@@ -141,7 +141,7 @@ def _write_split(
     writer = WRITERS[writing.form]
     images = root / writer.image_folder(dataset.split)
     with progress(f"tile {dataset.split}", len(dataset)) as advance:
-        cutter = Cutter(dataset, tiled, images, writing.images)
+        cutter = Cutter(dataset, tiled, writer.image_names(tiled.index), images, writing.images)
         cuts = []
         for image, done in enumerate(in_order(cutter.cut, len(dataset), writing.workers)):
             cuts.append(done)

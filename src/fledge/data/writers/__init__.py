@@ -7,7 +7,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fledge.data.labels import DetectionDataset
-from fledge.data.writers import coco, dior_r, dota, fair1m, geo, hit_uav, hit_uav_xml, voc, xml_files, yolo, yolo_obb
+from fledge.data.writers import (
+    coco,
+    dior_r,
+    dota,
+    fair1m,
+    geo,
+    hit_uav,
+    hit_uav_xml,
+    hrsc2016,
+    nwpu_vhr10,
+    ohd_sjtu,
+    rsdd,
+    shiprsimagenet,
+    ssdd,
+    ucas_aod,
+    voc,
+    xml_files,
+    yolo,
+    yolo_obb,
+)
 from fledge.data.writers.lost import lost_names
 from fledge.errors import DataError
 
@@ -22,6 +41,9 @@ class Writer(NamedTuple):
         lost_names: what the format cannot hold of the class names of all splits, likewise.
         check: refuse splits that the format cannot hold at all, with a DataError, before anything is written.
         world: labels are in coordinates of the world, so that the images must say where they lie.
+        image_names: the images' files (n,) below that folder, without suffix: the names of the images, with a folder
+            before them where it depends on the image.
+        read_as: from such a file to what the image is called when the dataset is read.
     """
 
     image_folder: Callable[[str], str]
@@ -29,6 +51,8 @@ class Writer(NamedTuple):
     lost_names: Callable[[Sequence[DetectionDataset]], dict[str, int]] = lambda _: {}
     check: Callable[[Sequence[DetectionDataset]], None] = lambda _: None
     world: bool = False
+    image_names: Callable[[DetectionDataset], Sequence[str]] = lambda dataset: dataset.ids
+    read_as: Callable[[str], str] = lambda name: name
 
 
 WRITERS: dict[str, Writer] = {
@@ -39,6 +63,27 @@ WRITERS: dict[str, Writer] = {
     "hit_uav_xml": Writer(xml_files.image_folder, hit_uav_xml.write_hit_uav_xml, lost_names),
     "dior_r": Writer(xml_files.image_folder, dior_r.write_dior_r, lost_names),
     "fair1m": Writer(fair1m.image_folder, fair1m.write_fair1m, lost_names),
+    "ohd_sjtu": Writer(dota.image_folder, ohd_sjtu.write_ohd_sjtu, dota.lost_names),
+    "hrsc2016": Writer(hrsc2016.image_folder, hrsc2016.write_hrsc2016, lost_names, hrsc2016.CLASSES.check),
+    "shiprsimagenet": Writer(
+        shiprsimagenet.image_folder, shiprsimagenet.write_shiprsimagenet, lost_names, shiprsimagenet.CLASSES.check
+    ),
+    "ssdd": Writer(ssdd.image_folder, ssdd.write_ssdd, lost_names),
+    "rsdd": Writer(xml_files.image_folder, rsdd.write_rsdd, lost_names),
+    "nwpu_vhr10": Writer(
+        lambda _: ".",
+        nwpu_vhr10.write_nwpu_vhr10,
+        check=nwpu_vhr10.CLASSES.check,
+        image_names=nwpu_vhr10.image_names,
+        read_as=nwpu_vhr10.read_as,
+    ),
+    "ucas_aod": Writer(
+        lambda _: ".",
+        ucas_aod.write_ucas_aod,
+        check=ucas_aod.CLASSES.check,
+        image_names=ucas_aod.image_names,
+        read_as=ucas_aod.read_as,
+    ),
     "voc": Writer(xml_files.image_folder, voc.write_voc, lost_names),
     "yolo": Writer(yolo_obb.image_folder, yolo.write_yolo),
     "geojson": Writer(geo.image_folder, geo.write_geojson, lost_names, geo.check_georeferences, True),
@@ -47,18 +92,22 @@ WRITERS: dict[str, Writer] = {
 
 
 def check_names(form: str, datasets: Sequence[DetectionDataset]) -> None:
-    """Refuse images of the same name in two splits where the format has one folder for both.
+    """Refuse images that a format would call by the same name: of two splits that it has one folder for, or of one.
 
     Raises:
         DataError: there are such.
     """
+    writer = WRITERS[form]
     first: dict[tuple[str, str], DetectionDataset] = {}
     for dataset in datasets:
-        folder = WRITERS[form].image_folder(dataset.split)
-        for stem in dataset.ids:
-            other = first.setdefault((folder, stem), dataset)
-            if other is not dataset:
+        folder = writer.image_folder(dataset.split)
+        for name in map(writer.read_as, writer.image_names(dataset)):
+            other = first.get((folder, name))
+            if other is dataset:
+                raise DataError(f"two images called {name}: {dataset.root}: {form} would call them so: rename one")
+            if other:
                 raise DataError(
-                    f"two images called {stem}: {dataset.root}: in {other.split} and {dataset.split}, and {form} has "
+                    f"two images called {name}: {dataset.root}: in {other.split} and {dataset.split}, and {form} has "
                     "one folder for both: rename one, or choose a format with a folder for each split, such as coco"
                 )
+            first[folder, name] = dataset

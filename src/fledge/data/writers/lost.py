@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fledge.data.labels import DetectionDataset
+from fledge.data.measures import fit_iou
 
 
 def lost_flags(dataset: DetectionDataset) -> dict[str, int]:
@@ -15,7 +16,17 @@ def lost_flags(dataset: DetectionDataset) -> dict[str, int]:
     }
 
 
+def lost_corners(dataset: DetectionDataset) -> dict[str, int]:
+    """What a format of centre, sides and angle loses of corners that are no rectangle, as counts."""
+    return {"quadrilateral, now the rectangle of least area around it": int((fit_iou(dataset) < 0.98).sum())}
+
+
 def lost_names(datasets: Sequence[DetectionDataset]) -> dict[str, int]:
     """What a format that names classes by their objects only loses of the class names of all splits."""
     used = {name for dataset in datasets for name, count in dataset.summary().objects.items() if count}
     return {"class without an object, left out": len({n for dataset in datasets for n in dataset.classes} - used)}
+
+
+def renamed(before: Sequence[str], after: Sequence[str]) -> int:
+    """How many images get another name."""
+    return sum(one != other for one, other in zip(before, after, strict=True))
