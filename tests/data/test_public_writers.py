@@ -169,6 +169,17 @@ def test_a_dataset_of_other_classes_is_refused_and_renaming_helps(tmp_path: Path
         convert_dataset(root, tmp_path / "out", form, remap={"rowing boat": NAMES[form]})
 
 
+@pytest.mark.parametrize("form", FIXED)
+def test_classes_without_an_object(tmp_path: Path, form: str) -> None:
+    """Those of a fixed list are there all the same, where all of it is read."""
+    convert_dataset(source(tmp_path / "dota", NAMES[form]), tmp_path / "yolo", "yolo_obb")
+    names = tmp_path / "yolo" / "data.yaml"
+    more = {"hrsc2016": "yacht", "shiprsimagenet": "Ferry", "nwpu_vhr10": "Bridge", "ucas_aod": "Airplane"}[form]
+    names.write_text(names.read_text() + f'  2: "{more}"\n  3: "windmill"\n')
+    lost = convert_dataset(tmp_path / "yolo", tmp_path / "out", form).lost
+    assert lost["class without an object, left out"] == (1 if form in ("nwpu_vhr10", "ucas_aod") else 2)
+
+
 @pytest.mark.parametrize("form", ["ohd_sjtu", "ssdd", "rsdd"])
 def test_class_names_with_blanks_and_slashes(tmp_path: Path, form: str) -> None:
     MINIATURES["voc"](tmp_path / "one")

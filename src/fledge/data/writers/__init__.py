@@ -73,14 +73,16 @@ WRITERS: dict[str, Writer] = {
     "nwpu_vhr10": Writer(
         lambda _: ".",
         nwpu_vhr10.write_nwpu_vhr10,
-        check=nwpu_vhr10.CLASSES.check,
+        nwpu_vhr10.CLASSES.lost_names,
+        nwpu_vhr10.CLASSES.check,
         image_names=nwpu_vhr10.image_names,
         read_as=nwpu_vhr10.read_as,
     ),
     "ucas_aod": Writer(
         lambda _: ".",
         ucas_aod.write_ucas_aod,
-        check=ucas_aod.CLASSES.check,
+        ucas_aod.CLASSES.lost_names,
+        ucas_aod.CLASSES.check,
         image_names=ucas_aod.image_names,
         read_as=ucas_aod.read_as,
     ),

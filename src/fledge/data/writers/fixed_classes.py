@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fledge.data.datasets.draft import first_few
 from fledge.data.labels import DetectionDataset, class_key
+from fledge.data.writers.lost import without_objects
 from fledge.errors import DataError
 
 
@@ -40,6 +41,12 @@ class FixedClasses(NamedTuple):
             for name, count in zip(dataset.classes, left_out, strict=True)
         }
         return {"ignored object, left out": int(dataset.ignore.sum()), **other}
+
+    def lost_names(self, datasets: Sequence[DetectionDataset]) -> dict[str, int]:
+        """What is lost of the class names of all splits beside those of objects that cannot be written, as counts."""
+        known = {class_key(name) for name in self.numbers}
+        names = {name for name in without_objects(datasets) if class_key(name) not in known}
+        return {"class without an object, left out": len(names)}
 
     def check(self, datasets: Sequence[DetectionDataset]) -> None:
         """Refuse splits of which no object at all can be written.

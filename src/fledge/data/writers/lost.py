@@ -23,8 +23,13 @@ def lost_corners(dataset: DetectionDataset) -> dict[str, int]:
 
 def lost_names(datasets: Sequence[DetectionDataset]) -> dict[str, int]:
     """What a format that names classes by their objects only loses of the class names of all splits."""
+    return {"class without an object, left out": len(without_objects(datasets))}
+
+
+def without_objects(datasets: Sequence[DetectionDataset]) -> set[str]:
+    """The names of classes of which no split has an object."""
     used = {name for dataset in datasets for name, count in dataset.summary().objects.items() if count}
-    return {"class without an object, left out": len({n for dataset in datasets for n in dataset.classes} - used)}
+    return {name for dataset in datasets for name in dataset.classes} - used
 
 
 def renamed(before: Sequence[str], after: Sequence[str]) -> int:
