@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -225,6 +227,21 @@ def test_two_images_of_one_name_in_a_common_folder(source: Path, tmp_path: Path,
         convert_dataset(source, tmp_path / "out", form)
     assert not list(tmp_path.glob("out*"))
     convert_dataset(source, tmp_path / "out", form, ["valid"])
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "yolo"])
+@pytest.mark.parametrize("name", ["a\nb", "a\x01", os.fsdecode(b"\xff"), " a", "a.png", "a\u2028b", "Größe 2 (空)"])
+def test_odd_names_of_images_come_back_or_are_refused(source: Path, tmp_path: Path, form: str, name: str) -> None:
+    """Nothing is written that cannot be read again, and nothing but the file's own name is asked to change."""
+    for folder, suffix in (("images", ".png"), ("labelTxt", ".txt")):
+        (source / "valid" / folder / f"d{suffix}").rename(source / "valid" / folder / f"{name}{suffix}")
+    if WRITERS[form].as_text and name not in ("a.png", "Größe 2 (空)"):
+        with pytest.raises(DataError, match=rf"^image name {re.escape(ascii(name))}: .*: rename it$"):
+            convert_dataset(source, tmp_path / "out", form, ["valid"])
+        assert not list(tmp_path.glob("out*"))
+    else:
+        convert_dataset(source, tmp_path / "out", form, ["valid"])
+        assert open_dataset(tmp_path / "out", "valid").ids == (name,)
 
 
 def test_voc_file(source: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def write_hit_uav(root: Path, dataset: DetectionDataset) -> dict[str, int]:
         "categories": [{"id": k, "name": name} for k, name in enumerate(names)],
     }
     write_json(root / "annotations" / f"{dataset.split}.json", content)
-    return lost_corners(dataset)
+    return lost_corners(dataset, np.ones(len(dataset.labels), dtype=np.bool_))
 
 
 def _annotations(dataset: DetectionDataset) -> list[dict[str, Any]]:

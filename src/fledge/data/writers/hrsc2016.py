@@ -49,8 +49,8 @@ def write_hrsc2016(root: Path, dataset: DetectionDataset) -> dict[str, int]:
             "</HRSC_Image>",
         ]
         place(root / "FullDataSet" / "Annotations" / f"{path.stem}.xml", ("\n".join(lines) + "\n").encode())
-    write_list(root / "ImageSets", dataset.split, [path.stem for path in dataset.paths])
-    return {**CLASSES.lost(dataset), **lost_corners(dataset)}
+    write_list(root / "ImageSets", dataset, [path.stem for path in dataset.paths])
+    return {**CLASSES.lost(dataset), **lost_corners(dataset, CLASSES.of(dataset) > 0)}
 
 
 def _object(number: int, difficult: bool, boxes: str) -> str:

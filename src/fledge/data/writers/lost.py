@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fledge.data.labels import DetectionDataset
 from fledge.data.measures import fit_iou
 
@@ -16,9 +19,10 @@ def lost_flags(dataset: DetectionDataset) -> dict[str, int]:
     }
 
 
-def lost_corners(dataset: DetectionDataset) -> dict[str, int]:
-    """What a format of centre, sides and angle loses of corners that are no rectangle, as counts."""
-    return {"quadrilateral, now the rectangle of least area around it": int((fit_iou(dataset) < 0.98).sum())}
+def lost_corners(dataset: DetectionDataset, written: NDArray[np.bool_]) -> dict[str, int]:
+    """What a format of centre, sides and angle loses of the corners of the objects (T,) written, as counts."""
+    changed = (fit_iou(dataset) < 0.98) & written
+    return {"quadrilateral, now the rectangle of least area around it": int(changed.sum())}
 
 
 def lost_names(datasets: Sequence[DetectionDataset]) -> dict[str, int]:

@@ -53,7 +53,7 @@ def write_nwpu_vhr10(root: Path, dataset: DetectionDataset) -> dict[str, int]:
         if path.parent.name == POSITIVE:
             place(root / LABELS / f"{path.stem}.txt", "".join(lines[r] for r in rows if written[r]).encode())
     names = [image_name(path.parent.name, path.stem) for path in dataset.paths]
-    write_list(root / "ImageSets", dataset.split, names)
+    write_list(root / "ImageSets", dataset, names)
     return {
         **CLASSES.lost(dataset),
         "difficult object, now a plain one": int((dataset.difficult & written).sum()),

@@ -29,4 +29,4 @@ def write_rsdd(root: Path, dataset: DetectionDataset) -> dict[str, int]:
         "<polarization></polarization>",
     )
     write_json(root / "ImageSets" / f"{dataset.split}.json", coco_content(dataset))
-    return {"ignored object, left out": int(dataset.ignore.sum()), **lost_corners(dataset)}
+    return {"ignored object, left out": int(dataset.ignore.sum()), **lost_corners(dataset, ~dataset.ignore)}

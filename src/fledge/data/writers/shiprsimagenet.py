@@ -13,8 +13,9 @@ import numpy as np
 from fledge.data.catalogue.shiprsimagenet import LEVELS, level_numbers
 from fledge.data.labels import DetectionDataset
 from fledge.data.measures import hulls
+from fledge.data.staging import place
 from fledge.data.writers.fixed_classes import FixedClasses
-from fledge.data.writers.xml_files import EDGES, NUMBERED, element, tagged, write_annotations, write_list
+from fledge.data.writers.xml_files import EDGES, NUMBERED, element, tagged, write_annotations
 
 CLASSES = FixedClasses("shiprsimagenet", {name: number for number, name in enumerate(LEVELS[3], start=1)})
 
@@ -38,5 +39,6 @@ def write_shiprsimagenet(root: Path, dataset: DetectionDataset) -> dict[str, int
 
     names = [LEVELS[3][number - 1] if number else "" for number in numbers]
     write_annotations(root / _BASE / "annotations", dataset, names, content)
-    write_list(root / _BASE / "ImageSets", dataset.split, [path.name for path in dataset.paths])
+    lines = "".join(f"{path.name}\n" for path in dataset.paths)
+    place(root / _BASE / "ImageSets" / f"{dataset.split}.txt", lines.encode())
     return CLASSES.lost(dataset)

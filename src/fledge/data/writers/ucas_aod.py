@@ -49,7 +49,7 @@ def write_ucas_aod(root: Path, dataset: DetectionDataset) -> dict[str, int]:
         if path.parent.name != NEGATIVE:
             place(path.with_suffix(".txt"), "".join(lines[r] for r in rows if written[r]).encode())
     names = [image_name(path.parent.name, path.stem) for path in dataset.paths]
-    write_list(root / "ImageSets", dataset.split, names)
+    write_list(root / "ImageSets", dataset, names)
     return {
         **CLASSES.lost(dataset),
         "object of the other class in its image, left out": int(((numbers > 0) & ~written).sum()),

@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from fledge.data.labels import DetectionDataset
+from fledge.data.raster import IMAGE_SUFFIXES
 from fledge.data.staging import place
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -37,7 +38,7 @@ def write_xml(root: Path, dataset: DetectionDataset, folder: str, names: Sequenc
         box_of: its box.
     """
     write_annotations(root / folder, dataset, names, lambda row: element(*box_of(row)))
-    write_list(root / "ImageSets" / "Main", dataset.split, [path.stem for path in dataset.paths])
+    write_list(root / "ImageSets" / "Main", dataset, [path.stem for path in dataset.paths])
 
 
 def write_annotations(
@@ -67,9 +68,16 @@ def write_annotations(
         place(folder / f"{path.stem}.xml", ("\n".join(lines) + "\n").encode())
 
 
-def write_list(folder: Path, split: str, names: Sequence[str]) -> None:
-    """Write the list of a split's images, one name a line."""
-    place(folder / f"{split}.txt", "".join(f"{name}\n" for name in names).encode())
+def write_list(folder: Path, dataset: DetectionDataset, names: Sequence[str]) -> None:
+    """Write the list of a split's images, one name a line.
+
+    A name that ends like an image file (that of ``a.png.tif``) gets the suffix of its file: readers take one off.
+    """
+    lines = [
+        f"{name}{path.suffix}\n" if Path(name).suffix.lower() in IMAGE_SUFFIXES else f"{name}\n"
+        for name, path in zip(names, dataset.paths, strict=True)
+    ]
+    place(folder / f"{dataset.split}.txt", "".join(lines).encode())
 
 
 def names_of(dataset: DetectionDataset, ignored: str = "") -> list[str]:
