@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fledge.cli.renaming import RemapOption, renaming
 from fledge.evaluation.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -36,10 +37,7 @@ def evaluate(
         str,
         typer.Option("--protocol", help=f"Whose rules: {', '.join(PROTOCOLS)}."),
     ] = "box_area",
-    remap: Annotated[
-        list[str] | None,
-        typer.Option("--remap", metavar="OLD=NEW", help="Read a class under another name; `OLD=` ignores its objects."),
-    ] = None,
+    remap: RemapOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -100,10 +98,10 @@ def evaluate(
     elif detections is not None or run is None:
         from fledge.cli.evaluate_files import Options, evaluate_files
 
-        more = Options(protocol, _renaming(remap or []), compare, trained_on, merge, skip_bad_labels, out)
+        more = Options(protocol, renaming(remap or []), compare, trained_on, merge, skip_bad_labels, out)
         evaluate_files(run, ground_truth, detections, split or [], more)
     else:
-        _of_run(run, data, [*split] if split else [None], protocol, _renaming(remap or []), out, device)
+        _of_run(run, data, [*split] if split else [None], protocol, renaming(remap or []), out, device)
 
 
 def _refuse_strays(of_run: dict[str, Any], of_files: dict[str, Any]) -> None:
@@ -169,15 +167,6 @@ def _of_run(
     if out and out.suffix == ".json":
         write_json(out, everything if len(records) > 1 else next(iter(records.values())))
         print(f"written: {out}")
-
-
-def _renaming(items: list[str]) -> dict[str, str]:
-    from fledge.errors import UsageError
-
-    for item in items:
-        if not item.partition("=")[0].strip() or "=" not in item:
-            raise UsageError(f"not OLD=NEW: --remap {item}: write for example --remap van=car, or --remap van=")
-    return {old.strip(): new.strip() for old, _, new in (item.partition("=") for item in items)}
 
 
 def _classes(record: dict[str, Any], title: str) -> Table:
