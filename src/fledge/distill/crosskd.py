@@ -2,13 +2,13 @@
 
 https://arxiv.org/abs/2306.11369
 
-The student's features from the middle of its head run through the rest of the teacher's frozen head; what comes out
-imitates the teacher's own predictions, so that the student's last layers are left to the labels alone.
+The student's features from the middle of its head, brought to the teacher's mean and deviation in each channel, run
+through the rest of the teacher's frozen head; what comes out imitates the teacher's own predictions, so that the
+student's last layers are left to the labels alone.
 
 Differs from the paper:
-- The tap is counted from the end: `crosskd_rest` convolutions of the teacher's head follow it. The paper's 3 of 4 is 1;
-  all of them is its i = 0, the pyramid itself.
-- Channels have the teacher's mean and deviation before they go on, as in the code; the paper does not say so.
+- The tap is counted from the end: `crosskd_rest` convolutions of the teacher's head follow it (the paper's third of
+  four: 1). Where the heads differ in depth each is tapped so; with as many as a head has, it is the pyramid itself.
 - Maps of another width go through a 1×1 convolution, one for each stack, shared by the levels like the head (the paper
   needs equal widths).
 - The box term compares decoded boxes by KLD (`crosskd_box_loss`): unlike their exact IoU (`"rotated_iou"`) it has a

@@ -9,9 +9,9 @@ Differs from the paper:
 - The anchors and deltas are RetinaNet's, five deltas for oriented boxes, and the angle's values lie on a circle
   (`fledge.models.box_bins`): over values on a line, as in the published rotated form, it breaks where pi/2 meets -pi/2.
 - Both sums are divided by the positives of the step. The published code divides by the constants 4 (the deltas) and 16,
-  so that its terms grow with the number of objects in a batch, and weights of .25 mean nothing elsewhere. The default
-  weights are 10, as in the published rotated form (which has not this divisor either), and a quarter of it around the
-  positives, the ratio of the constants; `"auto:0.3"` sets them by the gradients.
+  so that its terms grow with the number of objects in a batch and its weights of 0.25 do not carry over. The defaults,
+  not tuned, are 10, the weight of the published rotated form, and a quarter of it around the positives, the ratio of
+  those constants; `"auto:0.3"` sets them by the gradients.
 - The mean is taken over values and deltas, the temperature's square multiplies it, and the student's best score weighs
   each anchor, without a gradient, as in the code.
 - Nearly positive: no positive, and the largest DIoU with an object between a quarter of `positive_iou` and itself. The
