@@ -11,7 +11,8 @@ Differs from the paper:
 - Both sums are divided by the positives of the step. The published code divides by the constants 4 (the deltas) and 16,
   so that its terms grow with the number of objects in a batch and its weights of 0.25 do not carry over. The defaults,
   not tuned, are 10, the weight of the published rotated form, and a quarter of it around the positives, the ratio of
-  those constants; `"auto:0.3"` sets them by the gradients.
+  those constants. `"auto:0.3"` would make them far too large: it looks at the first step, where the scores that weigh
+  the terms are near 0.
 - The mean is taken over values and deltas, the temperature's square multiplies it, and the student's best score weighs
   each anchor, without a gradient, as in the code.
 - Nearly positive: no positive, and the largest DIoU with an object between a quarter of `positive_iou` and itself. The

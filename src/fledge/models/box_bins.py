@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from fledge.types import at_least_float32
 
 REACH = (1.0, 1.0, 2.0, 2.0)
-"""Largest dx and dy (in sides of the anchor), dw and dh (log ratios) that a distribution can say, either way."""
+"""Largest dx and dy (in sides of the anchor), dw and dh (log ratios: sides of 0.14 to 7.4 times the anchor's) that a
+distribution can say, either way; an object beyond them is learnt as far as they go."""
 
 _LEAST = 1e-2  # length of the mean vector below which an angle's gradient grows no more
 _PEAK = 2.0  # of the first distribution of angles, around the anchor's own
