@@ -69,7 +69,8 @@ def build_detector(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet:
         torch.manual_seed(recipe.seed)
         backbone = Backbone(name, recipe.frozen_stages, recipe.freeze_norm, channels, **options)
         neck = FPN(backbone.channels, recipe.neck_channels)
-        head = RetinaHead(len(classes), anchors.per_cell, recipe.neck_channels, recipe.head_convs, recipe.head_norm)
+        sizes = (len(classes), anchors.per_cell, recipe.neck_channels, recipe.head_convs)
+        head = RetinaHead(*sizes, norm=recipe.head_norm, box_bins=recipe.box_bins)
     detector = RotatedRetinaNet(
         backbone,
         neck,

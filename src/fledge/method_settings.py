@@ -21,6 +21,22 @@ class DistillRecipe(Recipe):
         return {}
 
 
+class CrossKDRecipe(DistillRecipe):
+    """Settings of a CrossKD run: those of the student, and the two terms."""
+
+    method: Literal["crosskd"] = "crosskd"  # type: ignore[assignment]
+    crosskd_cls_weight: Weight = 1.0
+    crosskd_box_weight: Weight = 1.0
+    crosskd_rest: int = Field(
+        1, ge=0
+    )  # convolutions of the teacher's head that the student's features still go through
+    crosskd_box_loss: Literal["kld", "rotated_iou", "giou"] = "kld"
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_cross_cls": "crosskd_cls_weight", "kd_cross_box": "crosskd_box_weight"}
+
+
 class KDRNetRecipe(DistillRecipe):
     """Settings of a KD-RNet run: those of the student, and the two distillation terms."""
 
@@ -37,6 +53,19 @@ class KDRNetRecipe(DistillRecipe):
     def weight_fields(self) -> dict[str, str]:
         """From the method's loss terms to the settings that weigh them."""
         return {"kd_cls": "kd_cls_weight", "kd_box": "kd_box_weight"}
+
+
+class LDRecipe(DistillRecipe):
+    """Settings of an LD run: those of the student, which needs ``box_bins`` like its teacher, and the two terms."""
+
+    method: Literal["ld"] = "ld"  # type: ignore[assignment]
+    ld_weight: Weight = 10.0
+    ld_vlr_weight: Weight = 2.5
+    ld_temperature: float = Field(10.0, gt=0)
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_ld": "ld_weight", "kd_ld_vlr": "ld_vlr_weight"}
 
 
 class PKDRecipe(DistillRecipe):
@@ -57,4 +86,10 @@ def for_classes(recipe: Recipe, count: int) -> Recipe:
     return recipe
 
 
-METHODS: dict[str, type[Recipe]] = {"none": Recipe, "kd_rnet": KDRNetRecipe, "pkd": PKDRecipe}
+METHODS: dict[str, type[Recipe]] = {
+    "none": Recipe,
+    "crosskd": CrossKDRecipe,
+    "kd_rnet": KDRNetRecipe,
+    "ld": LDRecipe,
+    "pkd": PKDRecipe,
+}
