@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,9 +131,9 @@ def _of_run(
     from rich.console import Console
 
     from fledge import api
-    from fledge.cli.evaluate_files import show_run
+    from fledge.cli.evaluate_files import parts_table, show_run
     from fledge.errors import UsageError
-    from fledge.evaluation.summary import evaluation_record, splits_record
+    from fledge.evaluation.summary import evaluation_record, parts_record, splits_record
     from fledge.evaluation.trust import trust_line, trust_record
     from fledge.files import write_json
     from fledge.provenance import run_checks
@@ -144,7 +145,9 @@ def _of_run(
     records = {r.dataset.split: evaluation_record(r.metrics, r.cost, r.about) for r in results}
     console = Console()
     for result, (name, record) in zip(results, records.items(), strict=True):
+        record["parts"] = parts_record(result.case, result.metrics.protocol)
         console.print(_classes(record, f"{run} on {name}"))
+        console.print(parts_table(record["parts"], _percent, "by size and aspect ratio"))
         print(f"{result.metrics.images} images of {result.dataset.root}")
         print("\n".join(_rules(record)))
         checks = run_checks(run, result.dataset, result.metrics)
@@ -219,4 +222,4 @@ def _one_sided(row: dict[str, Any], records: dict[str, dict[str, Any]]) -> list[
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}".replace("-", "−")
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}".replace("-", "−")

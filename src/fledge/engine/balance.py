@@ -21,15 +21,16 @@ def gradient_ratios(step: TrainStep, batches: Iterable[Batch]) -> dict[str, floa
 
     Over several batches the norms are added up first, so that one without an object, whose task is nothing, does not
     count for more than the others. The student is run once more, in float32; no weight, gradient or statistic changes.
-    Infinite where the task has no gradient, NaN where neither has.
+    Infinite where the task has no gradient, NaN where neither has. A term with the weight 0 is left out.
     """
+    weights: Mapping[str, float] = getattr(step.distiller, "weights", {})
     totals: dict[str, float] = {}
     task = 0.0
     for batch in batches:
         reference, norms = _norms(step, batch)
         task += reference
-        for name, norm in norms.items():
-            totals[name] = totals.get(name, 0.0) + norm
+        for name in (name for name in norms if weights.get(name, 1.0)):
+            totals[name] = totals.get(name, 0.0) + norms[name]
     return {name: _ratio(norm, task) for name, norm in totals.items()}
 
 
