@@ -7,12 +7,18 @@ from typing import Any
 
 from torch import nn
 
+from fledge.distill.fitnet import FitNet
 from fledge.distill.kd_rnet import KDRNet
 from fledge.distill.parts.levels import shared_levels
 from fledge.distill.pkd import LEVELS, PKD
-from fledge.method_settings import KDRNetRecipe, PKDRecipe
+from fledge.method_settings import FitNetRecipe, KDRNetRecipe, PKDRecipe
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.settings import fixed_weight
+
+
+def _fitnet(recipe: FitNetRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    return FitNet(levels.student, levels.teacher, levels.names, fixed_weight(recipe.fitnet_weight))
 
 
 def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
@@ -36,4 +42,8 @@ def _pkd(recipe: PKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet
 
 
 # A method's name in recipes -> its distiller for a student and a teacher.
-DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {"kd_rnet": _kd_rnet, "pkd": _pkd}
+DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {
+    "fitnet": _fitnet,
+    "kd_rnet": _kd_rnet,
+    "pkd": _pkd,
+}

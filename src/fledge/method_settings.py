@@ -21,6 +21,17 @@ class DistillRecipe(Recipe):
         return {}
 
 
+class FitNetRecipe(DistillRecipe):
+    """Settings of a FitNet run: those of the student, and the weight of the hint."""
+
+    method: Literal["fitnet"] = "fitnet"  # type: ignore[assignment]
+    fitnet_weight: Weight = 1.0
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_fitnet": "fitnet_weight"}
+
+
 class KDRNetRecipe(DistillRecipe):
     """Settings of a KD-RNet run: those of the student, and the two distillation terms."""
 
@@ -57,4 +68,9 @@ def for_classes(recipe: Recipe, count: int) -> Recipe:
     return recipe
 
 
-METHODS: dict[str, type[Recipe]] = {"none": Recipe, "kd_rnet": KDRNetRecipe, "pkd": PKDRecipe}
+METHODS: dict[str, type[Recipe]] = {
+    "none": Recipe,
+    "fitnet": FitNetRecipe,
+    "kd_rnet": KDRNetRecipe,
+    "pkd": PKDRecipe,
+}
