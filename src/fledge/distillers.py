@@ -7,18 +7,29 @@ from typing import Any
 
 from torch import nn
 
+from fledge.distill.at import AT
 from fledge.distill.fitnet import FitNet
+from fledge.distill.fkd import FKD
 from fledge.distill.kd_rnet import KDRNet
 from fledge.distill.parts.levels import shared_levels
 from fledge.distill.pkd import LEVELS, PKD
-from fledge.method_settings import FitNetRecipe, KDRNetRecipe, PKDRecipe
+from fledge.method_settings import ATRecipe, DistillRecipe, FitNetRecipe, FKDRecipe, KDRNetRecipe, PKDRecipe
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.settings import fixed_weight
+
+
+def _at(recipe: ATRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    return AT(shared_levels(student, teacher).names, fixed_weight(recipe.at_weight))
 
 
 def _fitnet(recipe: FitNetRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
     levels = shared_levels(student, teacher)
     return FitNet(levels.student, levels.teacher, levels.names, fixed_weight(recipe.fitnet_weight))
+
+
+def _fkd(recipe: FKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    return FKD(levels.student, levels.teacher, levels.names, _weights(recipe), recipe.fkd_temperature)
 
 
 def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
@@ -41,9 +52,16 @@ def _pkd(recipe: PKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet
     return PKD(levels.student, levels.teacher, fixed_weight(recipe.pkd_weight), levels.only(LEVELS))
 
 
+def _weights(recipe: DistillRecipe) -> dict[str, float]:
+    """The weight of each of a method's terms."""
+    return {term: fixed_weight(getattr(recipe, field)) for term, field in recipe.weight_fields().items()}
+
+
 # A method's name in recipes -> its distiller for a student and a teacher.
 DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {
+    "at": _at,
     "fitnet": _fitnet,
+    "fkd": _fkd,
     "kd_rnet": _kd_rnet,
     "pkd": _pkd,
 }

@@ -21,6 +21,17 @@ class DistillRecipe(Recipe):
         return {}
 
 
+class ATRecipe(DistillRecipe):
+    """Settings of an AT run: those of the student, and the weight of the attention term."""
+
+    method: Literal["at"] = "at"  # type: ignore[assignment]
+    at_weight: Weight = 10.0
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_at": "at_weight"}
+
+
 class FitNetRecipe(DistillRecipe):
     """Settings of a FitNet run: those of the student, and the weight of the hint."""
 
@@ -30,6 +41,21 @@ class FitNetRecipe(DistillRecipe):
     def weight_fields(self) -> dict[str, str]:
         """From the method's loss terms to the settings that weigh them."""
         return {"kd_fitnet": "fitnet_weight"}
+
+
+class FKDRecipe(DistillRecipe):
+    """Settings of an FKD run: those of the student, and the four terms."""
+
+    method: Literal["fkd"] = "fkd"  # type: ignore[assignment]
+    fkd_attention_weight: Weight = 7e-5
+    fkd_channel_weight: Weight = 4e-3
+    fkd_spatial_weight: Weight = 4e-3
+    fkd_relation_weight: Weight = 7e-5
+    fkd_temperature: float = Field(0.1, gt=0)
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {f"kd_fkd_{x}": f"fkd_{x}_weight" for x in ("attention", "channel", "spatial", "relation")}
 
 
 class KDRNetRecipe(DistillRecipe):
@@ -70,7 +96,9 @@ def for_classes(recipe: Recipe, count: int) -> Recipe:
 
 METHODS: dict[str, type[Recipe]] = {
     "none": Recipe,
+    "at": ATRecipe,
     "fitnet": FitNetRecipe,
+    "fkd": FKDRecipe,
     "kd_rnet": KDRNetRecipe,
     "pkd": PKDRecipe,
 }

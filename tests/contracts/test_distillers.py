@@ -16,6 +16,8 @@ from fledge.types import Batch, Targets
 
 CLASSES = ("plane", "ship", "tank")
 METHODS: dict[str, dict[str, Any]] = {
+    "fkd": {"method": "fkd"},
+    "at": {"method": "at"},
     "fitnet": {"method": "fitnet"},
     "kd_rnet": {"method": "kd_rnet"},
     "kd_rnet_positive": {"method": "kd_rnet", "kd_anchors": "positive", "kd_squared_temperature": True},
@@ -24,7 +26,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "pkd": {"method": "pkd"},
 }
 ON_ANCHORS = [name for name in METHODS if name.startswith("kd_rnet")]  # compare anchor with anchor
-ADAPTED = {"fitnet"}  # a twin has nothing to teach once the convolutions between the two change nothing
+ADAPTED = {"fitnet", "fkd"}  # a twin has nothing to teach once the convolutions between the two change nothing
 TINY = {"backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "image_size": 64, "overlap": 0}
 
 
@@ -48,12 +50,12 @@ def make_batch(*rows: list[list[float]]) -> Batch:
 
 
 def change_nothing(distiller: torch.nn.Module | None) -> None:
-    """Make every convolution between student and teacher the identity."""
+    """Make every map between student and teacher the identity, or the same on both sides."""
     assert distiller is not None
     for module in distiller.modules():
-        if isinstance(module, torch.nn.Conv2d) and module.bias is not None:
-            torch.nn.init.dirac_(module.weight)
-            torch.nn.init.zeros_(module.bias)
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            (torch.nn.init.dirac_ if isinstance(module, torch.nn.Conv2d) else torch.nn.init.eye_)(module.weight)
+            torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
 OBJECTS = [[30.0, 30, 34, 30, 0.2], [40.0, 40, 40, 20, -1.2]]
