@@ -8,18 +8,34 @@ from typing import Any
 from torch import nn
 
 from fledge.distill.at import AT
+from fledge.distill.fgd import FGD
 from fledge.distill.fitnet import FitNet
 from fledge.distill.fkd import FKD
 from fledge.distill.kd_rnet import KDRNet
+from fledge.distill.mgd import MGD
 from fledge.distill.parts.levels import shared_levels
 from fledge.distill.pkd import LEVELS, PKD
-from fledge.method_settings import ATRecipe, DistillRecipe, FitNetRecipe, FKDRecipe, KDRNetRecipe, PKDRecipe
+from fledge.method_settings import (
+    ATRecipe,
+    DistillRecipe,
+    FGDRecipe,
+    FitNetRecipe,
+    FKDRecipe,
+    KDRNetRecipe,
+    MGDRecipe,
+    PKDRecipe,
+)
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.settings import fixed_weight
 
 
 def _at(recipe: ATRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
     return AT(shared_levels(student, teacher).names, fixed_weight(recipe.at_weight))
+
+
+def _fgd(recipe: FGDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    return FGD(levels.student, levels.teacher, levels.names, _weights(recipe), recipe.fgd_temperature)
 
 
 def _fitnet(recipe: FitNetRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
@@ -47,6 +63,12 @@ def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module
     )
 
 
+def _mgd(recipe: MGDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    weight = fixed_weight(recipe.mgd_weight)
+    return MGD(levels.student, levels.teacher, levels.names, weight, recipe.mgd_masked)
+
+
 def _pkd(recipe: PKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
     levels = shared_levels(student, teacher)
     return PKD(levels.student, levels.teacher, fixed_weight(recipe.pkd_weight), levels.only(LEVELS))
@@ -60,8 +82,10 @@ def _weights(recipe: DistillRecipe) -> dict[str, float]:
 # A method's name in recipes -> its distiller for a student and a teacher.
 DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {
     "at": _at,
+    "fgd": _fgd,
     "fitnet": _fitnet,
     "fkd": _fkd,
     "kd_rnet": _kd_rnet,
+    "mgd": _mgd,
     "pkd": _pkd,
 }

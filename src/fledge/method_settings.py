@@ -32,6 +32,24 @@ class ATRecipe(DistillRecipe):
         return {"kd_at": "at_weight"}
 
 
+class FGDRecipe(DistillRecipe):
+    """Settings of an FGD run: those of the student, and the four terms.
+
+    The weights are those of one-stage detectors; two-stage ones have 5e-5, 2.5e-5, 5e-5 and 5e-7.
+    """
+
+    method: Literal["fgd"] = "fgd"  # type: ignore[assignment]
+    fgd_fg_weight: Weight = 1e-3
+    fgd_bg_weight: Weight = 5e-4
+    fgd_attention_weight: Weight = 1e-3
+    fgd_global_weight: Weight = 5e-6
+    fgd_temperature: float = Field(0.5, gt=0)
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {f"kd_fgd_{x}": f"fgd_{x}_weight" for x in ("fg", "bg", "attention", "global")}
+
+
 class FitNetRecipe(DistillRecipe):
     """Settings of a FitNet run: those of the student, and the weight of the hint."""
 
@@ -76,6 +94,21 @@ class KDRNetRecipe(DistillRecipe):
         return {"kd_cls": "kd_cls_weight", "kd_box": "kd_box_weight"}
 
 
+class MGDRecipe(DistillRecipe):
+    """Settings of an MGD run: those of the student, and the generation term.
+
+    The defaults are those of one-stage detectors; two-stage ones have a weight of 5e-7 and blank 0.45.
+    """
+
+    method: Literal["mgd"] = "mgd"  # type: ignore[assignment]
+    mgd_weight: Weight = 2e-5
+    mgd_masked: float = Field(0.65, ge=0, le=1)  # share of the cells that are blanked
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_mgd": "mgd_weight"}
+
+
 class PKDRecipe(DistillRecipe):
     """Settings of a PKD run: those of the student, and the weight of the feature term."""
 
@@ -97,8 +130,10 @@ def for_classes(recipe: Recipe, count: int) -> Recipe:
 METHODS: dict[str, type[Recipe]] = {
     "none": Recipe,
     "at": ATRecipe,
+    "fgd": FGDRecipe,
     "fitnet": FitNetRecipe,
     "fkd": FKDRecipe,
     "kd_rnet": KDRNetRecipe,
+    "mgd": MGDRecipe,
     "pkd": PKDRecipe,
 }

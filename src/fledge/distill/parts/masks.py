@@ -77,6 +77,18 @@ def object_mask(targets: Targets, shape: tuple[int, int], stride: float) -> Tens
     return mask.view(shape)
 
 
+def inverse_areas(targets: Targets, shape: tuple[int, int], stride: float) -> Tensor:
+    """(H, W) float32: one over the number of cells of the smallest object that a cell lies in, 0 outside all objects.
+
+    Ignored objects do not count.
+    """
+    objects, cells = object_cells(targets.boxes[~targets.ignore], shape, stride)
+    weights = torch.zeros(shape[0] * shape[1], device=cells.device)
+    if len(objects):
+        weights.scatter_reduce_(0, cells, 1 / torch.bincount(objects)[objects].float(), "amax")
+    return weights.view(shape)
+
+
 def stride_of(level: str) -> int:
     """Pixels of the image a cell of level ``pN``: 2 to the power N."""
     return int(2 ** int(level[1:]))
