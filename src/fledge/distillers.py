@@ -8,19 +8,23 @@ from typing import Any
 from torch import nn
 
 from fledge.distill.at import AT
+from fledge.distill.cwd import CWD
 from fledge.distill.fgd import FGD
 from fledge.distill.fitnet import FitNet
 from fledge.distill.fkd import FKD
+from fledge.distill.hinton import Hinton
 from fledge.distill.kd_rnet import KDRNet
 from fledge.distill.mgd import MGD
 from fledge.distill.parts.levels import shared_levels
 from fledge.distill.pkd import LEVELS, PKD
 from fledge.method_settings import (
     ATRecipe,
+    CWDRecipe,
     DistillRecipe,
     FGDRecipe,
     FitNetRecipe,
     FKDRecipe,
+    HintonRecipe,
     KDRNetRecipe,
     MGDRecipe,
     PKDRecipe,
@@ -31,6 +35,12 @@ from fledge.settings import fixed_weight
 
 def _at(recipe: ATRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
     return AT(shared_levels(student, teacher).names, fixed_weight(recipe.at_weight))
+
+
+def _cwd(recipe: CWDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    weight = fixed_weight(recipe.cwd_weight)
+    return CWD(levels.student, levels.teacher, levels.names, weight, recipe.cwd_temperature, recipe.cwd_standardised)
 
 
 def _fgd(recipe: FGDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
@@ -46,6 +56,11 @@ def _fitnet(recipe: FitNetRecipe, student: RotatedRetinaNet, teacher: RotatedRet
 def _fkd(recipe: FKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
     levels = shared_levels(student, teacher)
     return FKD(levels.student, levels.teacher, levels.names, _weights(recipe), recipe.fkd_temperature)
+
+
+def _hinton(recipe: HintonRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
+    weight, classes = fixed_weight(recipe.hinton_weight), len(student.classes)
+    return Hinton(student.assign, classes, weight, recipe.hinton_form, recipe.hinton_temperature)
 
 
 def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
@@ -82,9 +97,11 @@ def _weights(recipe: DistillRecipe) -> dict[str, float]:
 # A method's name in recipes -> its distiller for a student and a teacher.
 DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {
     "at": _at,
+    "cwd": _cwd,
     "fgd": _fgd,
     "fitnet": _fitnet,
     "fkd": _fkd,
+    "hinton": _hinton,
     "kd_rnet": _kd_rnet,
     "mgd": _mgd,
     "pkd": _pkd,

@@ -32,6 +32,19 @@ class ATRecipe(DistillRecipe):
         return {"kd_at": "at_weight"}
 
 
+class CWDRecipe(DistillRecipe):
+    """Settings of a CWD run: those of the student, and the channel term."""
+
+    method: Literal["cwd"] = "cwd"  # type: ignore[assignment]
+    cwd_weight: Weight = 1.0
+    cwd_temperature: float = Field(1.0, gt=0)
+    cwd_standardised: bool = False  # bring each channel to mean 0 and deviation 1 first, as RTMDet does
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_cwd": "cwd_weight"}
+
+
 class FGDRecipe(DistillRecipe):
     """Settings of an FGD run: those of the student, and the four terms.
 
@@ -74,6 +87,19 @@ class FKDRecipe(DistillRecipe):
     def weight_fields(self) -> dict[str, str]:
         """From the method's loss terms to the settings that weigh them."""
         return {f"kd_fkd_{x}": f"fkd_{x}_weight" for x in ("attention", "channel", "spatial", "relation")}
+
+
+class HintonRecipe(DistillRecipe):
+    """Settings of a Hinton KD run: those of the student, and the score term."""
+
+    method: Literal["hinton"] = "hinton"  # type: ignore[assignment]
+    hinton_weight: Weight = 1.0
+    hinton_form: Literal["softmax", "bernoulli", "quality_focal"] = "quality_focal"
+    hinton_temperature: float = Field(2.0, gt=0)  # of the first two forms
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_hinton": "hinton_weight"}
 
 
 class KDRNetRecipe(DistillRecipe):
@@ -121,18 +147,25 @@ class PKDRecipe(DistillRecipe):
 
 
 def for_classes(recipe: Recipe, count: int) -> Recipe:
-    """The recipe, with KD-RNet in its sigmoid form if there is one class: the softmax form would be zero."""
+    """The recipe, with the methods that compare a softmax in their sigmoid form if there is one class.
+
+    The softmax form would be zero.
+    """
     if isinstance(recipe, KDRNetRecipe) and count == 1:
         return recipe.model_copy(update={"kd_probability": "sigmoid"})
+    if isinstance(recipe, HintonRecipe) and count == 1 and recipe.hinton_form == "softmax":
+        return recipe.model_copy(update={"hinton_form": "bernoulli"})
     return recipe
 
 
 METHODS: dict[str, type[Recipe]] = {
     "none": Recipe,
     "at": ATRecipe,
+    "cwd": CWDRecipe,
     "fgd": FGDRecipe,
     "fitnet": FitNetRecipe,
     "fkd": FKDRecipe,
+    "hinton": HintonRecipe,
     "kd_rnet": KDRNetRecipe,
     "mgd": MGDRecipe,
     "pkd": PKDRecipe,

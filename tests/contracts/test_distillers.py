@@ -16,6 +16,11 @@ from fledge.types import Batch, Targets
 
 CLASSES = ("plane", "ship", "tank")
 METHODS: dict[str, dict[str, Any]] = {
+    "hinton": {"method": "hinton"},
+    "hinton_softmax": {"method": "hinton", "hinton_form": "softmax"},
+    "hinton_bernoulli": {"method": "hinton", "hinton_form": "bernoulli"},
+    "cwd": {"method": "cwd"},
+    "cwd_standardised": {"method": "cwd", "cwd_standardised": True},
     "mgd": {"method": "mgd"},
     "fgd": {"method": "fgd"},
     "fkd": {"method": "fkd"},
@@ -27,7 +32,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "kd_rnet_forward": {"method": "kd_rnet", "kd_direction": "teacher_student"},
     "pkd": {"method": "pkd"},
 }
-ON_ANCHORS = [name for name in METHODS if name.startswith("kd_rnet")]  # compare anchor with anchor
+ON_ANCHORS = [name for name in METHODS if name.startswith(("kd_rnet", "hinton"))]  # compare anchor with anchor
 ADAPTED = {"fitnet", "fkd"}  # a twin has nothing to teach once the convolutions between the two change nothing
 GENERATIVE = {"mgd"}  # guess the teacher's map from a part: a twin, too, gives them something to learn
 TINY = {"backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "image_size": 64, "overlap": 0}
