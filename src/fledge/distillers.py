@@ -13,6 +13,7 @@ from fledge.distill.fgd import FGD
 from fledge.distill.fitnet import FitNet
 from fledge.distill.fkd import FKD
 from fledge.distill.hinton import Hinton
+from fledge.distill.insdist import InsDist
 from fledge.distill.kd_rnet import KDRNet
 from fledge.distill.mgd import MGD
 from fledge.distill.parts.levels import shared_levels
@@ -25,6 +26,7 @@ from fledge.method_settings import (
     FitNetRecipe,
     FKDRecipe,
     HintonRecipe,
+    InsDistRecipe,
     KDRNetRecipe,
     MGDRecipe,
     PKDRecipe,
@@ -61,6 +63,12 @@ def _fkd(recipe: FKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet
 def _hinton(recipe: HintonRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
     weight, classes = fixed_weight(recipe.hinton_weight), len(student.classes)
     return Hinton(student.assign, classes, weight, recipe.hinton_form, recipe.hinton_temperature)
+
+
+def _insdist(recipe: InsDistRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    threshold, balanced = recipe.insdist_threshold, recipe.insdist_balanced
+    return InsDist(levels.student, levels.teacher, levels.names, _weights(recipe), threshold, balanced)
 
 
 def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
@@ -102,6 +110,7 @@ DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {
     "fitnet": _fitnet,
     "fkd": _fkd,
     "hinton": _hinton,
+    "insdist": _insdist,
     "kd_rnet": _kd_rnet,
     "mgd": _mgd,
     "pkd": _pkd,

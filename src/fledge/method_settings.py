@@ -102,6 +102,21 @@ class HintonRecipe(DistillRecipe):
         return {"kd_hinton": "hinton_weight"}
 
 
+class InsDistRecipe(DistillRecipe):
+    """Settings of an InsDist run: those of the student, the mask, and the three terms, whose weights are ours."""
+
+    method: Literal["insdist"] = "insdist"  # type: ignore[assignment]
+    insdist_fg_weight: Weight = 1e-3
+    insdist_bg_weight: Weight = 5e-4
+    insdist_relation_weight: Weight = 1.0
+    insdist_threshold: float = Field(0.5, ge=0, le=1)  # of the similarity to an object
+    insdist_balanced: bool = False  # pairs of one class weigh as much in all as pairs of two
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {f"kd_insdist_{x}": f"insdist_{x}_weight" for x in ("fg", "bg", "relation")}
+
+
 class KDRNetRecipe(DistillRecipe):
     """Settings of a KD-RNet run: those of the student, and the two distillation terms."""
 
@@ -166,6 +181,7 @@ METHODS: dict[str, type[Recipe]] = {
     "fitnet": FitNetRecipe,
     "fkd": FKDRecipe,
     "hinton": HintonRecipe,
+    "insdist": InsDistRecipe,
     "kd_rnet": KDRNetRecipe,
     "mgd": MGDRecipe,
     "pkd": PKDRecipe,

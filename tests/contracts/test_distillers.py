@@ -16,24 +16,27 @@ from fledge.types import Batch, Targets
 
 CLASSES = ("plane", "ship", "tank")
 METHODS: dict[str, dict[str, Any]] = {
-    "hinton": {"method": "hinton"},
-    "hinton_softmax": {"method": "hinton", "hinton_form": "softmax"},
-    "hinton_bernoulli": {"method": "hinton", "hinton_form": "bernoulli"},
+    "at": {"method": "at"},
     "cwd": {"method": "cwd"},
     "cwd_standardised": {"method": "cwd", "cwd_standardised": True},
-    "mgd": {"method": "mgd"},
     "fgd": {"method": "fgd"},
-    "fkd": {"method": "fkd"},
-    "at": {"method": "at"},
     "fitnet": {"method": "fitnet"},
+    "fkd": {"method": "fkd"},
+    "hinton": {"method": "hinton"},
+    "hinton_bernoulli": {"method": "hinton", "hinton_form": "bernoulli"},
+    "hinton_softmax": {"method": "hinton", "hinton_form": "softmax"},
+    "insdist": {"method": "insdist"},
+    "insdist_balanced": {"method": "insdist", "insdist_balanced": True},
     "kd_rnet": {"method": "kd_rnet"},
+    "kd_rnet_forward": {"method": "kd_rnet", "kd_direction": "teacher_student"},
     "kd_rnet_positive": {"method": "kd_rnet", "kd_anchors": "positive", "kd_squared_temperature": True},
     "kd_rnet_sigmoid": {"method": "kd_rnet", "kd_probability": "sigmoid", "kd_temperature": 1.0},
-    "kd_rnet_forward": {"method": "kd_rnet", "kd_direction": "teacher_student"},
+    "mgd": {"method": "mgd"},
     "pkd": {"method": "pkd"},
 }
 ON_ANCHORS = [name for name in METHODS if name.startswith(("kd_rnet", "hinton"))]  # compare anchor with anchor
-ADAPTED = {"fitnet", "fkd"}  # a twin has nothing to teach once the convolutions between the two change nothing
+# A twin has nothing to teach once the convolutions between the two change nothing.
+ADAPTED = {"fitnet", "fkd", "insdist", "insdist_balanced"}
 GENERATIVE = {"mgd"}  # guess the teacher's map from a part: a twin, too, gives them something to learn
 TINY = {"backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "image_size": 64, "overlap": 0}
 
