@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from fledge.distill.arsd import ARSD
 from fledge.distill.at import AT
 from fledge.distill.cwd import CWD
 from fledge.distill.fgd import FGD
@@ -18,7 +19,9 @@ from fledge.distill.kd_rnet import KDRNet
 from fledge.distill.mgd import MGD
 from fledge.distill.parts.levels import shared_levels
 from fledge.distill.pkd import LEVELS, PKD
+from fledge.geometry.coder import decode
 from fledge.method_settings import (
+    ARSDRecipe,
     ATRecipe,
     CWDRecipe,
     DistillRecipe,
@@ -33,6 +36,20 @@ from fledge.method_settings import (
 )
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.settings import fixed_weight
+
+
+def _arsd(recipe: ARSDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    return ARSD(
+        levels.student,
+        levels.teacher,
+        levels.names,
+        student.assign,
+        student.anchor_boxes,
+        decode,
+        _weights(recipe),
+        recipe.arsd_area_weight,
+    )
 
 
 def _at(recipe: ATRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
@@ -104,6 +121,7 @@ def _weights(recipe: DistillRecipe) -> dict[str, float]:
 
 # A method's name in recipes -> its distiller for a student and a teacher.
 DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {
+    "arsd": _arsd,
     "at": _at,
     "cwd": _cwd,
     "fgd": _fgd,

@@ -21,6 +21,20 @@ class DistillRecipe(Recipe):
         return {}
 
 
+class ARSDRecipe(DistillRecipe):
+    """Settings of an ARSD run: those of the student, and the three terms."""
+
+    method: Literal["arsd"] = "arsd"  # type: ignore[assignment]
+    arsd_feat_weight: Weight = 0.01
+    arsd_cls_weight: Weight = 0.01
+    arsd_box_weight: Weight = 0.2
+    arsd_area_weight: bool = True  # small objects weigh more; the authors' released code weighs all alike
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {f"kd_arsd_{x}": f"arsd_{x}_weight" for x in ("feat", "cls", "box")}
+
+
 class ATRecipe(DistillRecipe):
     """Settings of an AT run: those of the student, and the weight of the attention term."""
 
@@ -175,6 +189,7 @@ def for_classes(recipe: Recipe, count: int) -> Recipe:
 
 METHODS: dict[str, type[Recipe]] = {
     "none": Recipe,
+    "arsd": ARSDRecipe,
     "at": ATRecipe,
     "cwd": CWDRecipe,
     "fgd": FGDRecipe,
