@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,9 +48,24 @@ NOTHING = batch_of([], [])
 OBJECTS = batch_of([[30.0, 40, 40, 20, 0.4]], [[90.0, 60, 60, 30, -0.5], [20.0, 100, 9, 5, 1.0]])
 
 
+def changed(outputs: Outputs, change: Callable[[Tensor], Tensor]) -> Outputs:
+    """The same with each map changed."""
+    return Outputs((), (), {name: change(x) for name, x in outputs.features.items()})
+
+
+def doubled(outputs: Outputs) -> Outputs:
+    """Every image twice."""
+    return changed(outputs, lambda x: torch.cat([x, x]))
+
+
+def turned(outputs: Outputs) -> Outputs:
+    """The images in the opposite order."""
+    return changed(outputs, lambda x: x.flip(0))
+
+
 def leaves(outputs: Outputs) -> Outputs:
     """The same maps as parameters."""
-    return Outputs((), (), {name: x.clone().requires_grad_() for name, x in outputs.features.items()})
+    return changed(outputs, lambda x: x.clone().requires_grad_())
 
 
 def total(method: nn.Module, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

@@ -28,7 +28,7 @@ def slow(student: Tensor, teacher: Tensor) -> float:
             length = math.sqrt(sum(v**2 for v in cells))
             maps.append([v / length for v in cells])
         found.append(sum((a - b) ** 2 for a, b in zip(*maps, strict=True)) / 2)
-    return sum(found) / len(found)
+    return math.fsum(found) / len(found)
 
 
 def test_golden_value() -> None:

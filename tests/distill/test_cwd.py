@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.distill.samples import LEVELS, NOTHING, check_extremes, descend, fixed, pyramid, total
+from tests.distill.samples import LEVELS, NOTHING, check_extremes, descend, doubled, fixed, pyramid, total
 from torch import Tensor
 
 from fledge.distill.cwd import CWD, channel_divergence
@@ -24,7 +24,7 @@ def slow(student: Tensor, teacher: Tensor, temperature: float) -> float:
             exponentials = [math.exp(v / temperature) for v in row]
             shares.append([e / sum(exponentials) for e in exponentials])
         found.append(sum(t * math.log(t / s) for s, t in zip(*shares, strict=True)))
-    return temperature**2 * sum(found) / len(found)
+    return temperature**2 * math.fsum(found) / len(found)
 
 
 def test_golden_value() -> None:
@@ -64,16 +64,18 @@ def test_sum_over_the_levels(standardise: bool) -> None:
     method = CWD(4, 4, LEVELS, 3.0, 2.0, standardise)
     each = []
     for name in LEVELS:
-        maps = [x.features[name].double() for x in (student, teacher)]
-        each.append(3 * slow(*([standardised(x) for x in maps] if standardise else maps), 2.0))  # type: ignore[arg-type]
+        own, other = (x.features[name].double() for x in (student, teacher))
+        pair = (standardised(own), standardised(other)) if standardise else (own, other)
+        each.append(3 * slow(*pair, 2.0))
     assert total(method, student, teacher, NOTHING).item() == pytest.approx(sum(each), rel=1e-5)
     assert total(method, student, student, NOTHING).item() == 0
 
 
 def test_the_mean_over_the_images() -> None:
     student, teacher, method = pyramid(4, 0), pyramid(4, 1), CWD(4, 4, LEVELS)
-    twice = [Outputs((), (), {k: torch.cat([v, v]) for k, v in x.features.items()}) for x in (student, teacher)]
-    torch.testing.assert_close(total(method, *twice, NOTHING), total(method, student, teacher, NOTHING))
+    torch.testing.assert_close(
+        total(method, doubled(student), doubled(teacher), NOTHING), total(method, student, teacher, NOTHING)
+    )
 
 
 def test_scale_does_not_matter_once_standardised() -> None:

@@ -16,12 +16,13 @@ from tests.distill.samples import (
     pyramid,
     shortcut,
     total,
+    turned,
 )
 from torch import Tensor
 
 from fledge.distill.fgd import FGD, TERMS, Relation, background, focal_losses
 from fledge.distill.parts.masks import inverse_areas
-from fledge.types import Batch, Outputs
+from fledge.types import Batch
 
 
 def published_mask() -> Tensor:
@@ -113,7 +114,7 @@ def test_relation_block() -> None:
     block = Relation(3).double()
     x = fixed()[0]
     assert (block(x) == 0).all()
-    torch.nn.init.normal_(block.what[3].weight)
+    torch.nn.init.normal_(next(iter(block.what[3].parameters())))
     for b in range(2):
         scores = [float(block.where(x[b : b + 1])[0, 0, i, j].detach()) for i in range(4) for j in range(4)]
         shares = softmax(scores, 1.0)
@@ -138,11 +139,10 @@ def test_terms_add_up_over_the_levels() -> None:
 def test_other_images_other_masks() -> None:
     """Turning the batch round changes nothing; giving the images each other's objects does."""
     student, teacher, method = pyramid(4, 0), pyramid(4, 1), FGD(4, 4, LEVELS)
-    turned = [Outputs((), (), {k: v.flip(0) for k, v in x.features.items()}) for x in (student, teacher)]
     other = Batch(OBJECTS.images, OBJECTS.sizes, OBJECTS.targets[::-1])
     loss = total(method, student, teacher, OBJECTS)
-    torch.testing.assert_close(total(method, *turned, other), loss)
-    assert abs(float((total(method, *turned, OBJECTS) - loss).detach())) > 1e-4
+    torch.testing.assert_close(total(method, turned(student), turned(teacher), other), loss)
+    assert abs(float((total(method, turned(student), turned(teacher), OBJECTS) - loss).detach())) > 1e-4
 
 
 def test_without_objects_all_is_background() -> None:

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.distill.samples import LEVELS, NOTHING, check_extremes, descend, fixed, pyramid, shortcut, total
+from tests.distill.samples import LEVELS, NOTHING, check_extremes, descend, doubled, fixed, pyramid, shortcut, total
 
 from fledge.distill.fitnet import FitNet, hint_loss
-from fledge.types import Outputs
 
 
 def identity(method: FitNet) -> FitNet:
@@ -56,8 +55,9 @@ def test_a_twin_behind_the_identity_has_nothing_to_teach() -> None:
 def test_the_same_images_twice_have_the_same_loss() -> None:
     student, teacher = pyramid(4, 0), pyramid(4, 1)
     method = FitNet(4, 4, LEVELS)
-    twice = [Outputs((), (), {k: torch.cat([v, v]) for k, v in x.features.items()}) for x in (student, teacher)]
-    torch.testing.assert_close(total(method, *twice, NOTHING), total(method, student, teacher, NOTHING))
+    torch.testing.assert_close(
+        total(method, doubled(student), doubled(teacher), NOTHING), total(method, student, teacher, NOTHING)
+    )
 
 
 def test_extremes() -> None:

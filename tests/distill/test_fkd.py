@@ -4,11 +4,21 @@ import math
 
 import pytest
 import torch
-from tests.distill.samples import LEVELS, NOTHING, check_extremes, descend, fixed, leaves, pyramid, shortcut, total
+from tests.distill.samples import (
+    LEVELS,
+    NOTHING,
+    check_extremes,
+    descend,
+    doubled,
+    fixed,
+    leaves,
+    pyramid,
+    shortcut,
+    total,
+)
 
 from fledge.distill.fkd import FKD, NonLocal, attention_mask, distance
 from fledge.distill.parts.attention import spatial_attention
-from fledge.types import Outputs
 
 
 def test_golden_values() -> None:
@@ -75,7 +85,7 @@ def test_terms_of_one_level() -> None:
     squares = ((adapted - other) ** 2 * mask).sum()
     terms = method(student, teacher, NOTHING)
     torch.testing.assert_close(terms["kd_fkd_attention"], 7e-5 * squares.sqrt())
-    channel = own.mean(dim=(2, 3)) @ method.channel["p3"].weight.T + method.channel["p3"].bias  # type: ignore[union-attr, operator]
+    channel = own.mean(dim=(2, 3)) @ method.channel["p3"].weight.T + method.channel["p3"].bias  # type: ignore[operator]
     torch.testing.assert_close(terms["kd_fkd_channel"], 4e-3 * ((channel - other.mean(dim=(2, 3))) ** 2).sum().sqrt())
     spatial = method.spatial["p3"](own.mean(dim=1, keepdim=True)) - other.mean(dim=1, keepdim=True)
     torch.testing.assert_close(terms["kd_fkd_spatial"], 4e-3 * (spatial**2).sum().sqrt())
@@ -85,8 +95,10 @@ def test_terms_of_one_level() -> None:
 
 def test_twice_the_images_are_the_root_of_two() -> None:
     student, teacher, method = pyramid(4, 0), pyramid(4, 1), FKD(4, 4, LEVELS)
-    twice = [Outputs((), (), {k: torch.cat([v, v]) for k, v in x.features.items()}) for x in (student, teacher)]
-    torch.testing.assert_close(total(method, *twice, NOTHING), math.sqrt(2) * total(method, student, teacher, NOTHING))
+    torch.testing.assert_close(
+        total(method, doubled(student), doubled(teacher), NOTHING),
+        math.sqrt(2) * total(method, student, teacher, NOTHING),
+    )
 
 
 def test_other_widths_and_sizes() -> None:

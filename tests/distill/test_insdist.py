@@ -16,11 +16,12 @@ from tests.distill.samples import (
     pyramid,
     shortcut,
     total,
+    turned,
 )
 from torch import Tensor
 
 from fledge.distill.insdist import TERMS, InsDist, alike, object_means, relation_loss, similarities
-from fledge.types import Batch, Outputs
+from fledge.types import Batch
 
 
 def test_golden_values() -> None:
@@ -142,10 +143,9 @@ def test_the_ignored_do_not_count_and_other_images_have_other_masks() -> None:
     loss = total(method, student, teacher, batch_of(*rows))
     hidden = batch_of(*rows, ignored=[[100.0, 200, 90, 60, 0]])
     assert torch.equal(total(method, student, teacher, hidden), loss)
-    turned = [Outputs((), (), {k: v.flip(0) for k, v in x.features.items()}) for x in (student, teacher)]
     swapped = Batch(hidden.images, hidden.sizes, hidden.targets[::-1])
-    torch.testing.assert_close(total(method, *turned, swapped), loss)
-    assert abs(float((total(method, *turned, hidden) - loss).detach())) > 1e-6
+    torch.testing.assert_close(total(method, turned(student), turned(teacher), swapped), loss)
+    assert abs(float((total(method, turned(student), turned(teacher), hidden) - loss).detach())) > 1e-6
 
 
 def test_at_most_256_objects_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ class ARSD(nn.Module):
             shape = (maps[0].shape[2], maps[0].shape[3])
             rows = [self._weights_of(t, number, shape, stride_of(name), size) for t in batch.targets]
             mask = torch.stack(rows).to(maps[0].dtype)
-            features.append(masked_squares(*maps, mask))
+            features.append(masked_squares(maps[0], maps[1], mask))
             own, other = (at_least_float32(x).flatten(1, 2) for x in z)
             scores.append(masked_squares(own, other.detach(), mask))
         terms = (torch.stack(features).sum(), torch.stack(scores).sum(), self._box(student, teacher, batch))

@@ -49,7 +49,8 @@ def attention_mask(student: Tensor, teacher: Tensor, temperature: float) -> Tens
 def distance(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """Length of the difference of two tensors over everything, each square times its mask; no gradient at 0."""
     difference = student - teacher
-    return torch.linalg.vector_norm(difference if mask is None else difference * mask.sqrt())
+    length: Tensor = torch.linalg.vector_norm(difference if mask is None else difference * mask.sqrt())
+    return length
 
 
 class NonLocal(nn.Module):

@@ -49,7 +49,7 @@ def object_means(x: Tensor, boxes: Tensor, stride: float) -> Tensor:
 
 def similarities(x: Tensor, means: Tensor) -> Tensor:
     """Dot products of N features (N, C) with each cell of a map (C, H, W): (N, H, W)."""
-    return (means @ x.flatten(1)).unflatten(1, x.shape[1:])
+    return (means @ x.flatten(1)).view(-1, *x.shape[1:])
 
 
 def alike(x: Tensor, boxes: Tensor, stride: float, threshold: float) -> Tensor:
