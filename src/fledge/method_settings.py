@@ -50,9 +50,14 @@ class PKDRecipe(DistillRecipe):
         return {"kd_pkd": "pkd_weight"}
 
 
+def distilled_classes(recipe: Recipe, count: int) -> int:
+    """Classes of the logits that are distilled: those of the data, or of a first stage one, "an object"."""
+    return 1 if recipe.detector == "faster_rcnn" else count
+
+
 def for_classes(recipe: Recipe, count: int) -> Recipe:
-    """The recipe, with KD-RNet in its sigmoid form if there is one class: the softmax form would be zero."""
-    if isinstance(recipe, KDRNetRecipe) and count == 1:
+    """The recipe, with KD-RNet in its sigmoid form if the logits have one class: the softmax form would be zero."""
+    if isinstance(recipe, KDRNetRecipe) and distilled_classes(recipe, count) == 1:
         return recipe.model_copy(update={"kd_probability": "sigmoid"})
     return recipe
 

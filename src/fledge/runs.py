@@ -16,13 +16,13 @@ from fledge.errors import DataError, UsageError
 from fledge.export.model import EXPORTED, load_exported
 from fledge.inference.model import TorchModel, WindowModel
 from fledge.inference.predictor import Predictor
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import DistillRecipe, Recipe, make_recipe
 
 _OTHER_SEED = 1_000_003  # from the seed of a teacher to that of its double with random weights
 
 
-def load_detector(path: Path) -> tuple[RotatedRetinaNet, Recipe, dict[str, Any]]:
+def load_detector(path: Path) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
     """The detector of a run folder or checkpoint, its recipe, and its checkpoint's ``meta``."""
     checkpoint = checkpoint_at(path)
     if checkpoint is None:
@@ -71,7 +71,7 @@ def load_model(path: Path, device: str, threads: int | None = None) -> WindowMod
     return load_predictor(path, device)[0].model
 
 
-def make_model(detector: RotatedRetinaNet, recipe: Recipe, pixel_scale: float, device: torch.device) -> TorchModel:
+def make_model(detector: DenseDetector, recipe: Recipe, pixel_scale: float, device: torch.device) -> TorchModel:
     """A detector, used as its recipe says.
 
     Args:
@@ -92,7 +92,7 @@ def make_model(detector: RotatedRetinaNet, recipe: Recipe, pixel_scale: float, d
     )
 
 
-def load_teacher(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet | None:
+def load_teacher(recipe: Recipe, classes: Sequence[str]) -> DenseDetector | None:
     """The teacher a distillation recipe names; None for other recipes.
 
     Raises:

@@ -12,7 +12,7 @@ from fledge.distributed import as_on_first
 from fledge.evaluation.average_precision import evaluate
 from fledge.inference.predictor import Predictor
 from fledge.inference.together import detect_together, own_share
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import Recipe
 from fledge.runs import make_model, open_split
 
@@ -36,7 +36,7 @@ class Validation:
 
     def __init__(
         self,
-        detector: RotatedRetinaNet,
+        detector: DenseDetector,
         recipe: Recipe,
         classes: Sequence[str],
         pixel_scale: float,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fledge.build import BACKBONES, build_detector
 from fledge.errors import UsageError
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import make_recipe
 from fledge.types import Batch, Detections, Outputs, Targets
 
@@ -23,7 +23,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def make(name: str, **settings: Any) -> RotatedRetinaNet:
+def make(name: str, **settings: Any) -> DenseDetector:
     tiny = {"neck_channels": 16, "head_convs": 1, "image_size": 64, "overlap": 0, **SETTINGS[name], **settings}
     return build_detector(make_recipe(tiny, "test"), CLASSES)
 

@@ -10,7 +10,7 @@ import torch
 from fledge.build import build_detector, build_train_step
 from fledge.engine.train_step import TrainStep
 from fledge.errors import UsageError
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import DistillRecipe, make_recipe
 from fledge.types import Batch, Targets
 
@@ -26,11 +26,11 @@ ON_ANCHORS = [name for name in METHODS if name.startswith("kd_rnet")]  # compare
 TINY = {"backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "image_size": 64, "overlap": 0}
 
 
-def detector(seed: int) -> RotatedRetinaNet:
+def detector(seed: int) -> DenseDetector:
     return build_detector(make_recipe({**TINY, "seed": seed}, "test"), CLASSES)
 
 
-def train_step(method: str, student: RotatedRetinaNet, teacher: RotatedRetinaNet, **settings: Any) -> TrainStep:
+def train_step(method: str, student: DenseDetector, teacher: DenseDetector, **settings: Any) -> TrainStep:
     return build_train_step(make_recipe({**TINY, **METHODS[method], **settings}, "test"), student, teacher)
 
 

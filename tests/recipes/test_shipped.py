@@ -18,7 +18,7 @@ from fledge.cli import app
 from fledge.data.catalogue.dota import DOTA_V10_CLASSES as DOTA_V10
 from fledge.data.datasets import open_dataset
 from fledge.engine.optim import make_optimizer
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import KDRNetRecipe, Recipe, load_recipe, shipped_recipes
 
 NAMES = sorted(shipped_recipes())
@@ -32,7 +32,7 @@ def teacher_of(recipe: KDRNetRecipe) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def teachers() -> dict[str, RotatedRetinaNet]:
+def teachers() -> dict[str, DenseDetector]:
     return {}
 
 
@@ -41,7 +41,7 @@ def distance(student: nn.Module, before: dict[str, torch.Tensor]) -> dict[str, f
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_takes_a_step(name: str, tiles: Path, teachers: dict[str, RotatedRetinaNet]) -> None:
+def test_it_takes_a_step(name: str, tiles: Path, teachers: dict[str, DenseDetector]) -> None:
     recipe = load_recipe(name, data=str(tiles), **SMALL)
     dataset = open_dataset(tiles, recipe.train_split)
     assert dataset.classes == DOTA_V10

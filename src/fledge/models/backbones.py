@@ -1,4 +1,4 @@
-"""Backbones from timm, with the three feature maps a detector's neck reads."""
+"""Backbones from timm, with the feature maps a detector's neck reads."""
 
 from __future__ import annotations
 
@@ -10,25 +10,34 @@ from torch import Tensor, nn
 
 
 class Backbone(nn.Module):
-    """A timm network that returns C3, C4 and C5 (strides 8, 16 and 32).
+    """A timm network that returns C3, C4 and C5 (strides 8, 16 and 32), and C2 (stride 4) if asked for.
 
     Args:
         name: a timm model name that supports ``features_only``.
         frozen_stages: how many stages, counted from the stem, never learn (ResNet: 1 the stem, 2 also layer1, …).
         in_channels: channels of the images.
         freeze_norm: keep every batch norm in eval mode with fixed statistics (for tiny batches with good weights).
+        finest: the first map that is returned, 2 or 3.
         options: further arguments of the timm constructor, such as ``channels`` of a narrow ResNet.
 
     Attributes:
-        channels: channels of C3, C4 and C5.
+        channels: channels of the maps.
     """
 
     def __init__(
-        self, name: str, frozen_stages: int = 0, freeze_norm: bool = False, in_channels: int = 3, **options: Any
+        self,
+        name: str,
+        frozen_stages: int = 0,
+        freeze_norm: bool = False,
+        in_channels: int = 3,
+        finest: int = 3,
+        **options: Any,
     ) -> None:
         super().__init__()
+        self.names = tuple(f"c{k}" for k in range(finest, 6))
+        stages = tuple(k - 1 for k in range(finest, 6))
         self.body: nn.Module = timm.create_model(
-            name, pretrained=False, features_only=True, out_indices=(2, 3, 4), in_chans=in_channels, **options
+            name, pretrained=False, features_only=True, out_indices=stages, in_chans=in_channels, **options
         )
         info: Any = self.body.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
@@ -38,8 +47,8 @@ class Backbone(nn.Module):
             module.requires_grad_(False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Normalised images (B, C, H, W) to ``{"c3", "c4", "c5"}``, of strides s 8, 16 and 32."""
-        return dict(zip(("c3", "c4", "c5"), self.body(images), strict=True))
+        """Normalised images (B, C, H, W) to ``{"c3", "c4", "c5"}`` (or from ``"c2"``); ``cN`` has the stride 2^N."""
+        return dict(zip(self.names, self.body(images), strict=True))
 
     def train(self, mode: bool = True) -> Backbone:
         """Switch the mode, leaving frozen stages (and, if asked for, all batch norms) in eval."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class RetinaHead(nn.Module):
-    """RetinaNet's head with five box deltas: two stacks of 3×3 convolutions, one for classes, one for boxes.
+    """RetinaNet's head: two stacks of 3×3 convolutions, one for classes, one for boxes.
 
     Args:
         classes: number of classes K.
@@ -19,6 +19,7 @@ class RetinaHead(nn.Module):
         norm: group normalisation after each hidden convolution, over groups of eight channels. The papers have none;
             without it a narrow head under Adam dies easily: the box stack's ReLUs go silent and all boxes stay anchors.
         prior: initial probability of every class at every anchor, which keeps the first focal losses small.
+        codes: box deltas of an anchor D: five of an oriented box, four of a horizontal one.
     """
 
     def __init__(
@@ -29,13 +30,14 @@ class RetinaHead(nn.Module):
         convs: int = 4,
         norm: bool = False,
         prior: float = 0.01,
+        codes: int = 5,
     ) -> None:
         super().__init__()
         self.anchors = anchors
         self.cls_stack = _stack(channels, convs, norm)
         self.box_stack = _stack(channels, convs, norm)
         self.cls_out = nn.Conv2d(channels, anchors * classes, 3, padding=1)
-        self.box_out = nn.Conv2d(channels, anchors * 5, 3, padding=1)
+        self.box_out = nn.Conv2d(channels, anchors * codes, 3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -46,11 +48,75 @@ class RetinaHead(nn.Module):
         nn.init.constant_(self.cls_out.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """L maps (B, C, H, W) to L logits (B, A, K, H, W) and L codes (B, A, 5, H, W)."""
+        """L maps (B, C, H, W) to L logits (B, A, K, H, W) and L codes (B, A, D, H, W)."""
         logits = (self.cls_out(self.cls_stack(x)) for x in levels)
         codes = (self.box_out(self.box_stack(x)) for x in levels)
         split = (self.anchors, -1)
         return tuple(x.unflatten(1, split) for x in logits), tuple(x.unflatten(1, split) for x in codes)
+
+
+class RPNHead(nn.Module):
+    """The region proposal network: a stack of 3×3 convolutions, then objectness and four deltas of each anchor.
+
+    Ren et al., "Faster R-CNN", NeurIPS 2015, arXiv 1506.01497.
+
+    Args:
+        anchors: anchors per cell A.
+        channels: channels of the pyramid and of the stack.
+        convs: convolutions in the stack (the paper has one).
+        norm: group normalisation after each of them, as in ``RetinaHead``.
+    """
+
+    def __init__(self, anchors: int, channels: int = 256, convs: int = 1, norm: bool = False) -> None:
+        super().__init__()
+        self.anchors = anchors
+        self.stack = _stack(channels, convs, norm)
+        self.cls_out = nn.Conv2d(channels, anchors, 1)
+        self.box_out = nn.Conv2d(channels, anchors * 4, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """L maps (B, C, H, W) to L logits (B, A, 1, H, W) and L codes (B, A, 4, H, W)."""
+        hidden = [self.stack(x) for x in levels]
+        split = (self.anchors, -1)
+        logits = tuple(self.cls_out(x).unflatten(1, split) for x in hidden)
+        return logits, tuple(self.box_out(x).unflatten(1, split) for x in hidden)
+
+
+class RegionHead(nn.Module):
+    """Faster R-CNN's second stage: two hidden layers over a pooled region, then classes and boxes.
+
+    Args:
+        classes: number of classes K.
+        channels: of the pyramid.
+        cells: side of the pooled grid.
+        width: of the hidden layers (1024 in the papers).
+    """
+
+    def __init__(self, classes: int, channels: int = 256, cells: int = 7, width: int = 1024) -> None:
+        super().__init__()
+        self.classes = classes
+        self.hidden = nn.Sequential(
+            nn.Linear(channels * cells * cells, width), nn.ReLU(inplace=True), nn.Linear(width, width), nn.ReLU()
+        )
+        self.cls_out = nn.Linear(width, classes + 1)
+        self.box_out = nn.Linear(width, classes * 4)
+        for layer in (self.hidden[0], self.hidden[2]):
+            nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
+        nn.init.normal_(self.cls_out.weight, std=0.01)
+        nn.init.normal_(self.box_out.weight, std=0.001)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Regions (R, C, cells, cells) to logits (R, K + 1), the last one of background, and codes (R, K, 4)."""
+        hidden = self.hidden(pooled.flatten(1).to(self.cls_out.weight.dtype))
+        return self.cls_out(hidden), self.box_out(hidden).unflatten(1, (self.classes, 4))
 
 
 def _stack(channels: int, convs: int, norm: bool) -> nn.Sequential:
