@@ -13,6 +13,7 @@ from fledge.data.datasets import open_dataset
 from fledge.data.labels import DetectionDataset, class_index
 from fledge.engine.checkpoint import checkpoint_at, load_checkpoint
 from fledge.errors import DataError, UsageError
+from fledge.evaluation.protocols import PROTOCOLS, Protocol
 from fledge.export.model import EXPORTED, load_exported
 from fledge.inference.model import TorchModel, WindowModel
 from fledge.inference.predictor import Predictor
@@ -90,6 +91,11 @@ def make_model(detector: DenseDetector, recipe: Recipe, pixel_scale: float, devi
         device,
         pixel_rule(recipe),
     )
+
+
+def default_protocol(recipe: Recipe) -> Protocol:
+    """What a recipe's detector is evaluated by if nothing else is said: ``coco`` where its boxes are horizontal."""
+    return PROTOCOLS["coco" if recipe.horizontal else "box_area"]
 
 
 def load_teacher(recipe: Recipe, classes: Sequence[str]) -> DenseDetector | None:

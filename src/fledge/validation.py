@@ -14,7 +14,7 @@ from fledge.inference.predictor import Predictor
 from fledge.inference.together import detect_together, own_share
 from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import Recipe
-from fledge.runs import make_model, open_split
+from fledge.runs import default_protocol, make_model, open_split
 
 
 class Validation:
@@ -43,7 +43,7 @@ class Validation:
         device: torch.device,
     ) -> None:
         self.predictor = Predictor(make_model(copy.deepcopy(detector), recipe, pixel_scale, device))
-        self.score_threshold = recipe.score_threshold
+        self.score_threshold, self.protocol = recipe.score_threshold, default_protocol(recipe)
         data, names = recipe.eval_data or recipe.data, recipe.eval_list
         self.dataset = open_split(recipe, data, recipe.eval_split, classes, names=names)
 
@@ -64,4 +64,4 @@ class Validation:
                 self.predictor, paths, self.score_threshold, lambda n: show(f"evaluate {n} of {count}")
             )
         truth = [self.dataset.targets(i) for i in range(len(self.dataset))]
-        return evaluate(found, truth, self.predictor.classes).summary()
+        return evaluate(found, truth, self.predictor.classes, self.protocol).summary()

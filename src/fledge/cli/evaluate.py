@@ -34,8 +34,11 @@ def evaluate(
     ] = None,
     protocol: Annotated[
         str,
-        typer.Option("--protocol", help=f"Whose rules: {', '.join(PROTOCOLS)}."),
-    ] = "box_area",
+        typer.Option(
+            "--protocol",
+            help=f"Whose rules: {', '.join(PROTOCOLS)}; default: box_area, or coco for a detector of horizontal boxes.",
+        ),
+    ] = "",
     remap: Annotated[
         list[str] | None,
         typer.Option("--remap", metavar="OLD=NEW", help="Read a class under another name; `OLD=` ignores its objects."),
@@ -96,11 +99,11 @@ def evaluate(
     if submit is not None:
         from fledge.cli.evaluate_files import write_submission
 
-        write_submission(run, data, detections, protocol, submit, merge, device)
+        write_submission(run, data, detections, protocol or "box_area", submit, merge, device)
     elif detections is not None or run is None:
         from fledge.cli.evaluate_files import Options, evaluate_files
 
-        more = Options(protocol, _renaming(remap or []), compare, trained_on, merge, skip_bad_labels, out)
+        more = Options(protocol or "box_area", _renaming(remap or []), compare, trained_on, merge, skip_bad_labels, out)
         evaluate_files(run, ground_truth, detections, split or [], more)
     else:
         _of_run(run, data, [*split] if split else [None], protocol, _renaming(remap or []), out, device)
@@ -142,13 +145,15 @@ def _of_run(
     if len(set(splits)) < len(splits):
         raise UsageError(f"a split twice: --split {', '.join(map(str, splits))}: name each once")
     first, *others = protocol.split(",")
-    results = [api.evaluate(run, data, name, first, device, remap=names) for name in splits]
+    results = [api.evaluate(run, data, name, first or None, device, remap=names) for name in splits]
     records = {r.dataset.split: evaluation_record(r.metrics, r.cost, r.about) for r in results}
     console = Console()
     for result, (name, record) in zip(results, records.items(), strict=True):
         console.print(_classes(record, f"{run} on {name}"))
         print(f"{result.metrics.images} images of {result.dataset.root}")
         print("\n".join(_rules(record)))
+        if result.horizontal and result.metrics.protocol.iou != "horizontal":
+            print("note: the detector's boxes are horizontal, and these rules compare them with oriented ones")
         checks = run_checks(run, result.dataset, result.metrics)
         print(trust_line(checks))
         record["trust"] = trust_record(checks)
