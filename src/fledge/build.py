@@ -43,6 +43,7 @@ BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet18_half": ("resnet18", {"channels": (32, 64, 128, 256), "stem_type": "deep", "stem_width": 16}),
     "resnet18_quarter": ("resnet18", {"channels": (16, 32, 64, 128), "stem_type": "deep", "stem_width": 8}),
     "mobilenetv2": ("mobilenetv2_100", {}),
+    "mobilenetv2_1280": ("mobilenetv2_100", {"conv_head": True}),
     "mobilenetv2_half": ("mobilenetv2_050", {}),
 }
 # Mean and standard deviation of the channels of images that have not three: bytes spread over their range.

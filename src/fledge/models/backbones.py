@@ -18,6 +18,8 @@ class Backbone(nn.Module):
         in_channels: channels of the images.
         freeze_norm: keep every batch norm in eval mode with fixed statistics (for tiny batches with good weights).
         finest: the first map that is returned, 2 or 3.
+        conv_head: C5 is what the network's last convolution before its classifier makes of it (MobileNetV2: 1280
+            channels instead of 320), as detectors of MMDetection take it.
         options: further arguments of the timm constructor, such as ``channels`` of a narrow ResNet.
 
     Attributes:
@@ -31,6 +33,7 @@ class Backbone(nn.Module):
         freeze_norm: bool = False,
         in_channels: int = 3,
         finest: int = 3,
+        conv_head: bool = False,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -41,6 +44,11 @@ class Backbone(nn.Module):
         )
         info: Any = self.body.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
+        self.conv_head = conv_head
+        if conv_head:
+            whole: Any = timm.create_model(name, pretrained=False, in_chans=in_channels, **options)
+            self.body.conv_head, self.body.bn2 = whole.conv_head, whole.bn2
+            self.channels = (*self.channels[:-1], whole.conv_head.out_channels)
         self.freeze_norm = freeze_norm
         self._frozen = _up_to(self.body, info.info[frozen_stages - 1]["module"].split(".")) if frozen_stages else []
         for module in self._frozen:
@@ -48,7 +56,10 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images (B, C, H, W) to ``{"c3", "c4", "c5"}`` (or from ``"c2"``); ``cN`` has the stride 2^N."""
-        return dict(zip(self.names, self.body(images), strict=True))
+        maps = self.body(images)
+        if self.conv_head:
+            maps[-1] = self.body.bn2(self.body.conv_head(maps[-1]))  # type: ignore[operator]
+        return dict(zip(self.names, maps, strict=True))
 
     def train(self, mode: bool = True) -> Backbone:
         """Switch the mode, leaving frozen stages (and, if asked for, all batch norms) in eval."""

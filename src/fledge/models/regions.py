@@ -85,9 +85,15 @@ def pool_regions(maps: Sequence[Tensor], strides: Sequence[int], corners: Tensor
     corners = corners.to(maps[0].dtype)
     level = region_levels(corners, len(maps))
     regions = torch.cat([image[:, None].to(corners.dtype), corners], dim=1)
-    rows = [(level == k).nonzero()[:, 0] for k in range(len(maps))]
     pooled = [
-        roi_align(x, regions[row], CELLS, 1 / stride, sampling_ratio=0, aligned=True)
-        for x, stride, row in zip(maps, strides, rows, strict=True)
+        roi_align(x, regions[(level == k).nonzero()[:, 0]], CELLS, 1 / stride, sampling_ratio=0, aligned=True)
+        for k, (x, stride) in enumerate(zip(maps, strides, strict=True))
     ]
-    return torch.cat(pooled)[torch.cat(rows).argsort()]
+    return torch.cat(pooled)[_places(level, len(maps))]
+
+
+def _places(level: Tensor, levels: int) -> Tensor:
+    """Where each region (R,) comes when those of a level stand together, in their order."""
+    own = level[:, None] == torch.arange(levels, device=level.device)
+    counts = own.sum(dim=0)
+    return ((own.cumsum(dim=0) - 1 + counts.cumsum(dim=0) - counts) * own).sum(dim=1)
