@@ -1,4 +1,4 @@
-"""IFKD's teachers and students alone: every row of Tables 1 and 2 builds and takes a step on the dataset's own format."""
+"""IFKD's teachers and students alone: every row of Tables 1 and 2 builds and takes a step, on the data's own format."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ STRIDES = (4, 8, 16, 32, 64)
 
 _POOLED = ("p2", "p3", "p4", "p5")
 _PROPOSAL_IOU = 0.7
+_MOST = 1 << 40  # regions of a batch
 _ANCHOR_SHARE, _REGION_SHARE = 0.5, 0.25  # of positives among what is sampled, at most
 # The second stage's deltas are learnt in units of these, in which they are about as large as its class scores.
 _UNITS = (0.1, 0.1, 0.2, 0.2)
@@ -113,6 +114,8 @@ class FasterRCNN(DenseDetector):
         corners, real = propose(outputs, self.grids(outputs), (height, width), before, self.proposals, _PROPOSAL_IOU)
         if targets is None:
             image, place = real.nonzero(as_tuple=True)
+            # For a graph of any size: without a bound, that of the class scores would exceed 64 bits.
+            torch._check(image.shape[0] <= _MOST)
             return replace(outputs, regions=self._look(outputs, corners[image, place], image))
         check_targets(targets, len(self.classes))
         drawn = [self._drawn(c[r], t) for c, r, t in zip(corners, real, targets, strict=True)]
