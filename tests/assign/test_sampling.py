@@ -20,7 +20,7 @@ from fledge.types import Targets
 def test_a_sample_is_balanced(rows: list[int], count: int, seed: int) -> None:
     labels = torch.tensor(rows, dtype=torch.int64)
     chosen = balanced_sample(labels, count, 0.25, seed)
-    positives, background = (sum(test(r) for r in rows) for test in (lambda r: r >= 0, lambda r: r == BACKGROUND))
+    positives, background = sum(r >= 0 for r in rows), sum(r == BACKGROUND for r in rows)
     wanted = min(positives, int(count * 0.25))
     assert int((labels[chosen] >= 0).sum()) == wanted
     assert int((labels[chosen] == BACKGROUND).sum()) == min(background, count - wanted)

@@ -189,8 +189,11 @@ def test_ignored_objects_teach_nothing(name: str, batch: Batch) -> None:
 @pytest.mark.parametrize("name", ["resnet18_quarter", "retinanet", "faster_rcnn"])
 def test_bad_targets_are_named(name: str, batch: Batch) -> None:
     detector = make(name).train()
-    for change in ({"labels": torch.tensor([0, 3])}, {"boxes": batch.targets[0].boxes * torch.tensor([1, 1, 1, 0, 1])}):
-        bad = dataclasses.replace(batch.targets[0], **change)
+    good = batch.targets[0]
+    for bad in (
+        dataclasses.replace(good, labels=torch.tensor([0, 3])),
+        dataclasses.replace(good, boxes=good.boxes * torch.tensor([1, 1, 1, 0, 1])),
+    ):
         wrong = dataclasses.replace(batch, targets=(bad, batch.targets[1]))
         with pytest.raises(DataError, match="bad target: image a, object"):
             detector.loss(detector(wrong.images, wrong.targets), wrong)

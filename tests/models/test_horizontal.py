@@ -207,9 +207,9 @@ def test_a_draw_is_the_targets_own(build: Build, make_batch: MakeBatch) -> None:
     other = tuple(replace(t, draw=7) for t in batch.targets)
 
     def drawn(images: Tensor, targets: tuple[Targets, ...]) -> Tensor:
-        regions = detector(images, targets).regions
-        assert regions is not None
-        return regions.corners
+        outputs: Outputs = detector(images, targets)
+        assert outputs.regions is not None
+        return outputs.regions.corners
 
     torch.manual_seed(0)
     first = drawn(batch.images, batch.targets)

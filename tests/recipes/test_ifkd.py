@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 
@@ -17,7 +18,6 @@ from fledge.engine.optim import make_optimizer
 from fledge.files import write_bytes
 from fledge.recipe import load_recipe, shipped_recipes
 from fledge.runs import open_split
-from fledge.visualize.images import encode
 
 SETS = {"sar": "SAR-AIRcraft-1.0", "ship": "ShipRSImageNet"}
 DETECTORS = {"faster": "faster_rcnn", "retina": "retinanet"}
@@ -31,7 +31,8 @@ SMALL: dict[str, Any] = {
 
 def write_xml(root: Path, name: str, folders: tuple[str, str], body: list[str]) -> None:
     scene = render_scene(len(name), 96, 96, "harbour")
-    write_bytes(root / folders[0] / name, encode(scene.image, Path(name).suffix[1:]))
+    pixels = cv2.imencode(Path(name).suffix, scene.image[..., ::-1])[1]
+    write_bytes(root / folders[0] / name, pixels.tobytes())
     text = f"<annotation>\n<filename>{name}</filename>\n{''.join(body)}</annotation>\n"
     write_bytes(root / folders[1] / f"{Path(name).stem}.xml", text.encode())
 
