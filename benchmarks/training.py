@@ -31,7 +31,7 @@ from fledge.data.synthetic import write_dataset
 from fledge.engine.metric_log import MetricLog
 from fledge.engine.optim import make_optimizer
 from fledge.engine.progress import progress
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import Recipe, make_recipe
 from fledge.types import Batch
 
@@ -69,7 +69,7 @@ class Clock:
 class Student:
     """A detector with what trains it, on a stream of batches."""
 
-    def __init__(self, recipe: Recipe, teacher: RotatedRetinaNet | None, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, teacher: DenseDetector | None, folder: Path) -> None:
         self.recipe = recipe
         self.dataset = open_dataset(Path(recipe.data), "train")
         self.detector = build_detector(recipe, self.dataset.classes)
@@ -177,7 +177,7 @@ def measure(root: Path, size: int, batch: int, rounds: int) -> dict[str, Any]:
 
 def distillation(
     root: Path, size: int, batch: int, changes: dict[str, Any], number: int
-) -> tuple[Student, Student, RotatedRetinaNet]:
+) -> tuple[Student, Student, DenseDetector]:
     """A student alone, the same with a teacher, and that teacher (ResNet-50 with the student's pyramid and head)."""
     base = settings(root / "data", size, batch, **changes)
     teacher_recipe = make_recipe({**base, "backbone": "resnet50"}, "benchmark")
@@ -188,7 +188,7 @@ def distillation(
     return alone, Student(taught, teacher, root / f"taught{number}"), teacher
 
 
-def compare(alone: Student, taught: Student, teacher: RotatedRetinaNet, clock: Clock, first: bool) -> None:
+def compare(alone: Student, taught: Student, teacher: DenseDetector, clock: Clock, first: bool) -> None:
     """Both kinds of step on one batch, in alternating order."""
     clock.start()
     batch = next(alone.batches)

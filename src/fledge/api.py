@@ -32,7 +32,7 @@ from fledge.inference.model import TorchModel
 from fledge.inference.predictor import Predictor, Source
 from fledge.inference.together import detect_together, own_share
 from fledge.recipe import Recipe
-from fledge.runs import load_model, load_with_recipe, open_split
+from fledge.runs import default_protocol, load_model, load_with_recipe, open_split
 from fledge.training import distill, train, training_batches
 from fledge.types import Detections
 
@@ -62,6 +62,7 @@ class Evaluation:
         case: labels and detections as the protocol compared them.
         about: how the detections were suppressed (``nms``) and which labels these are (``labels_sha256``), as plain
             values.
+        horizontal: whether the detector's boxes are horizontal.
     """
 
     metrics: Metrics
@@ -70,6 +71,7 @@ class Evaluation:
     dataset: DetectionDataset
     case: Case
     about: dict[str, Any]
+    horizontal: bool = False
 
 
 def load(run: str | Path, device: str = "auto") -> Predictor[Any]:
@@ -88,7 +90,7 @@ def evaluate(
     run: str | Path,
     data: str | Path | None = None,
     split: str | None = None,
-    protocol: str = "box_area",
+    protocol: str | None = None,
     device: str = "auto",
     title: str = "evaluate",
     remap: Mapping[str, str] | None = None,
@@ -101,7 +103,8 @@ def evaluate(
         data: dataset folder; by default the recipe's ``eval_data``, or else the one the run was trained on. An exported
             file does not know where they lie: give it.
         split: its split; by default the recipe's ``eval_split``.
-        protocol: its name, see ``fledge.evaluation.protocols``.
+        protocol: its name, see ``fledge.evaluation.protocols``; by default ``box_area``, and ``coco`` for a detector of
+            horizontal boxes.
         device: where to compute.
         title: shown with the progress.
         remap: class names of the labels to read under another name; an empty one ignores their objects.
@@ -113,19 +116,20 @@ def evaluate(
             of a runtime that is not installed.
         DataError: the checkpoint, the file or the data cannot be used.
     """
-    rules = protocol_named(protocol)
+    named = protocol_named(protocol) if protocol else None
     predictor, recipe = load_with_recipe(Path(run), device)
+    rules = named or default_protocol(recipe)
     case, found, dataset = _detected(predictor, recipe, data, split, title, remap=remap, names=str(names))
     cost = _cost(predictor.model, recipe, dataset)
     about = {"nms": _suppression(recipe), "labels_sha256": labels_sha256(case)}
-    return Evaluation(score(case, rules), cost, found, dataset, case, about)
+    return Evaluation(score(case, rules), cost, found, dataset, case, about, recipe.horizontal)
 
 
 def precision(
     run: str | Path,
     data: str | Path | None = None,
     split: str | None = None,
-    protocol: str = "box_area",
+    protocol: str | None = None,
     device: str = "auto",
     title: str = "evaluate",
     limit: int | None = None,
@@ -136,8 +140,9 @@ def precision(
         run, data, split, protocol, device, title: see ``evaluate``.
         limit: take at most this many images, spread evenly over the split.
     """
-    rules = protocol_named(protocol)
+    named = protocol_named(protocol) if protocol else None
     predictor, recipe = load_with_recipe(Path(run), device)
+    rules = named or default_protocol(recipe)
     return score(_detected(predictor, recipe, data, split, title, limit)[0], rules)
 
 

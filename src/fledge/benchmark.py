@@ -31,7 +31,7 @@ from fledge.export.model import ExportedModel
 from fledge.export.proof import precision_of, window_of
 from fledge.inference.model import WindowModel
 from fledge.recipe import Recipe
-from fledge.runs import load_model, load_with_recipe, open_split
+from fledge.runs import default_protocol, load_model, load_with_recipe, open_split
 
 Image = NDArray[np.uint8]
 
@@ -133,7 +133,7 @@ def _precision(
         return None, None
     dataset: DetectionDataset = open_split(recipe, Path(data), split or recipe.eval_split, model.classes)
     chosen = np.linspace(0, len(dataset) - 1, min(len(dataset), _SCORED)).round().astype(int).tolist()
-    found = precision_of(model, dataset.subset(chosen), f"AP of {path}")
+    found = precision_of(model, dataset.subset(chosen), f"AP of {path}", default_protocol(recipe))
     half, whole = (value if math.isfinite(value) else None for value in found.values())
     return half, whole
 

@@ -22,7 +22,6 @@ from fledge.distill.mgd import MGD
 from fledge.distill.parts.levels import shared_levels
 from fledge.distill.pkd import LEVELS, PKD
 from fledge.errors import UsageError
-from fledge.geometry.coder import decode
 from fledge.losses.giou import giou_loss
 from fledge.losses.kld import kld_loss
 from fledge.losses.rotated_iou import rotated_iou_loss
@@ -41,15 +40,16 @@ from fledge.method_settings import (
     LDRecipe,
     MGDRecipe,
     PKDRecipe,
+    distilled_classes,
 )
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.models.heads import RetinaHead
 from fledge.settings import fixed_weight
 
 BOX_TERMS = {"kld": kld_loss, "rotated_iou": rotated_iou_loss, "giou": giou_loss}
 
 
-def _crosskd(recipe: CrossKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+def _crosskd(recipe: CrossKDRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
     own, other = _heads("CrossKD", student, teacher)
     if min(own.convs, other.convs) < recipe.crosskd_rest:
         raise UsageError(
@@ -61,7 +61,7 @@ def _crosskd(recipe: CrossKDRecipe, student: RotatedRetinaNet, teacher: RotatedR
     return CrossKD(
         student.assign,
         student.anchor_boxes,
-        decode,
+        student.boxes_at,
         BOX_TERMS[recipe.crosskd_box_loss],
         other.finish,
         own.channels,
@@ -72,7 +72,7 @@ def _crosskd(recipe: CrossKDRecipe, student: RotatedRetinaNet, teacher: RotatedR
     )
 
 
-def _arsd(recipe: ARSDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+def _arsd(recipe: ARSDRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
     levels = shared_levels(student, teacher)
     return ARSD(
         levels.student,
@@ -80,52 +80,52 @@ def _arsd(recipe: ARSDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaN
         levels.names,
         student.assign,
         student.anchor_boxes,
-        decode,
+        student.boxes_at,
         _weights(recipe),
         recipe.arsd_area_weight,
     )
 
 
-def _at(recipe: ATRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+def _at(recipe: ATRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
     return AT(shared_levels(student, teacher).names, fixed_weight(recipe.at_weight))
 
 
-def _cwd(recipe: CWDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+def _cwd(recipe: CWDRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
     levels = shared_levels(student, teacher)
     weight = fixed_weight(recipe.cwd_weight)
     return CWD(levels.student, levels.teacher, levels.names, weight, recipe.cwd_temperature, recipe.cwd_standardised)
 
 
-def _fgd(recipe: FGDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+def _fgd(recipe: FGDRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
     levels = shared_levels(student, teacher)
     return FGD(levels.student, levels.teacher, levels.names, _weights(recipe), recipe.fgd_temperature)
 
 
-def _fitnet(recipe: FitNetRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+def _fitnet(recipe: FitNetRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
     levels = shared_levels(student, teacher)
     return FitNet(levels.student, levels.teacher, levels.names, fixed_weight(recipe.fitnet_weight))
 
 
-def _fkd(recipe: FKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+def _fkd(recipe: FKDRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
     levels = shared_levels(student, teacher)
     return FKD(levels.student, levels.teacher, levels.names, _weights(recipe), recipe.fkd_temperature)
 
 
-def _hinton(recipe: HintonRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
-    weight, classes = fixed_weight(recipe.hinton_weight), len(student.classes)
+def _hinton(recipe: HintonRecipe, student: DenseDetector, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
+    weight, classes = fixed_weight(recipe.hinton_weight), distilled_classes(recipe, len(student.classes))
     return Hinton(student.assign, classes, weight, recipe.hinton_form, recipe.hinton_temperature)
 
 
-def _insdist(recipe: InsDistRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+def _insdist(recipe: InsDistRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
     levels = shared_levels(student, teacher)
     threshold, balanced = recipe.insdist_threshold, recipe.insdist_balanced
     return InsDist(levels.student, levels.teacher, levels.names, _weights(recipe), threshold, balanced)
 
 
-def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
+def _kd_rnet(recipe: KDRNetRecipe, student: DenseDetector, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
     return KDRNet(
         student.assign,
-        len(student.classes),
+        distilled_classes(recipe, len(student.classes)),
         cls_weight=fixed_weight(recipe.kd_cls_weight),
         box_weight=fixed_weight(recipe.kd_box_weight),
         temperature=recipe.kd_temperature,
@@ -137,7 +137,7 @@ def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module
     )
 
 
-def _ld(recipe: LDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+def _ld(recipe: LDRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
     own, other = _heads("LD", student, teacher)
     if not own.box_bins == other.box_bins > 0:
         raise UsageError(
@@ -147,6 +147,7 @@ def _ld(recipe: LDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) 
     return LD(
         student.assign,
         student.anchor_boxes,
+        student.learnt,
         student.assigner.positive_iou,
         own.box_bins,
         weight=fixed_weight(recipe.ld_weight),
@@ -155,13 +156,13 @@ def _ld(recipe: LDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) 
     )
 
 
-def _mgd(recipe: MGDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+def _mgd(recipe: MGDRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
     levels = shared_levels(student, teacher)
     weight = fixed_weight(recipe.mgd_weight)
     return MGD(levels.student, levels.teacher, levels.names, weight, recipe.mgd_masked)
 
 
-def _pkd(recipe: PKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+def _pkd(recipe: PKDRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
     levels = shared_levels(student, teacher)
     return PKD(levels.student, levels.teacher, fixed_weight(recipe.pkd_weight), levels.only(LEVELS))
 
@@ -183,7 +184,7 @@ def _weights(recipe: DistillRecipe) -> dict[str, float]:
 
 
 # A method's name in recipes -> its distiller for a student and a teacher.
-DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {
+DISTILLERS: dict[str, Callable[[Any, DenseDetector, Any], nn.Module]] = {
     "arsd": _arsd,
     "at": _at,
     "crosskd": _crosskd,

@@ -32,7 +32,7 @@ from fledge.export.trace import need, record_graph, to_onnx
 from fledge.files import remove_orphans, sync, sync_folder, temporary
 from fledge.inference.model import TorchModel
 from fledge.recipe import Recipe
-from fledge.runs import load_predictor, open_split
+from fledge.runs import default_protocol, load_predictor, open_split
 
 Image = NDArray[np.uint8]
 
@@ -125,7 +125,8 @@ def export(
             agreement = same_boxes(model, other, record, _windows(files, model, record), (1, 4))
             made = Export(path, record, size, agreement)
         else:
-            made = Export(path, record, size, None, same_precision(model, other, dataset, max_drop, precision))
+            rules = default_protocol(recipe)
+            made = Export(path, record, size, None, same_precision(model, other, dataset, max_drop, precision, rules))
         _publish(part, path)
     return made
 

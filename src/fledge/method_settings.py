@@ -204,11 +204,17 @@ class PKDRecipe(DistillRecipe):
         return {"kd_pkd": "pkd_weight"}
 
 
+def distilled_classes(recipe: Recipe, count: int) -> int:
+    """Classes of the logits that are distilled: those of the data, or of a first stage one, "an object"."""
+    return 1 if recipe.detector == "faster_rcnn" else count
+
+
 def for_classes(recipe: Recipe, count: int) -> Recipe:
-    """The recipe, with the methods that compare a softmax in their sigmoid form if there is one class.
+    """The recipe, with the methods that compare a softmax in their sigmoid form if the logits have one class.
 
     The softmax form would be zero.
     """
+    count = distilled_classes(recipe, count)
     if isinstance(recipe, KDRNetRecipe) and count == 1:
         return recipe.model_copy(update={"kd_probability": "sigmoid"})
     if isinstance(recipe, HintonRecipe) and count == 1 and recipe.hinton_form == "softmax":

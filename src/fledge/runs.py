@@ -13,16 +13,17 @@ from fledge.data.datasets import open_dataset
 from fledge.data.labels import DetectionDataset, class_index
 from fledge.engine.checkpoint import checkpoint_at, load_checkpoint
 from fledge.errors import DataError, UsageError
+from fledge.evaluation.protocols import PROTOCOLS, Protocol
 from fledge.export.model import EXPORTED, ExportedModel, load_exported
 from fledge.inference.model import TorchModel, WindowModel
 from fledge.inference.predictor import Predictor
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import DistillRecipe, Recipe, make_recipe
 
 _OTHER_SEED = 1_000_003  # from the seed of a teacher to that of its double with random weights
 
 
-def load_detector(path: Path) -> tuple[RotatedRetinaNet, Recipe, dict[str, Any]]:
+def load_detector(path: Path) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
     """The detector of a run folder or checkpoint, its recipe, and its checkpoint's ``meta``."""
     checkpoint = checkpoint_at(path)
     if checkpoint is None:
@@ -80,7 +81,7 @@ def load_with_recipe(
     return Predictor(model), make_recipe(dict(model.record.recipe), str(path))
 
 
-def make_model(detector: RotatedRetinaNet, recipe: Recipe, pixel_scale: float, device: torch.device) -> TorchModel:
+def make_model(detector: DenseDetector, recipe: Recipe, pixel_scale: float, device: torch.device) -> TorchModel:
     """A detector, used as its recipe says.
 
     Args:
@@ -101,7 +102,12 @@ def make_model(detector: RotatedRetinaNet, recipe: Recipe, pixel_scale: float, d
     )
 
 
-def load_teacher(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet | None:
+def default_protocol(recipe: Recipe) -> Protocol:
+    """What a recipe's detector is evaluated by if nothing else is said: ``coco`` where its boxes are horizontal."""
+    return PROTOCOLS["coco" if recipe.horizontal else "box_area"]
+
+
+def load_teacher(recipe: Recipe, classes: Sequence[str]) -> DenseDetector | None:
     """The teacher a distillation recipe names; None for other recipes.
 
     Raises:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 AUTO = "auto:"
 # Of a distillation term: a number, or "auto:0.3": such that its gradient is 0.3 times the task's when training begins.
 Weight = Annotated[float, Field(ge=0)] | Annotated[str, Field(pattern=r"^auto:[0-9]*\.?[0-9]+$")]
+
+
+DETECTOR_DEFAULTS: dict[str, dict[str, Any]] = {
+    "rotated_retinanet": {},
+    "retinanet": {"box_loss": "l1", "box_weight": 1.0, "nms_iou": 0.5},
+    "faster_rcnn": {
+        "head_convs": 1, "anchor_scale": 8.0, "anchor_octaves": 1, "positive_iou": 0.7, "negative_iou": 0.3,
+        "box_loss": "l1", "box_weight": 1.0, "nms_iou": 0.5,
+    },
+}  # fmt: skip
+"""What a detector takes for a setting that is not given, where it is not the default of the field."""
+
+_BOX_LOSSES = {True: ("l1", "smooth_l1"), False: ("kld", "gwd", "kfiou", "rotated_iou", "smooth_l1")}
 
 
 def fixed_weight(weight: float | str) -> float:
@@ -45,7 +58,7 @@ class Recipe(BaseModel):
     scale_high: float = Field(1.0, gt=0)
     photometric: float = Field(0.0, ge=0, le=1)
     # detector
-    detector: Literal["rotated_retinanet"] = "rotated_retinanet"
+    detector: Literal["rotated_retinanet", "retinanet", "faster_rcnn"] = "rotated_retinanet"
     backbone: str = "resnet50"
     neck_channels: int = Field(256, ge=8)
     head_convs: int = Field(4, ge=1)
@@ -56,8 +69,12 @@ class Recipe(BaseModel):
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     positive_iou: float = Field(0.5, gt=0, le=1)
     negative_iou: float = Field(0.4, gt=0, le=1)
-    box_loss: Literal["kld", "gwd", "kfiou", "rotated_iou", "smooth_l1"] = "kld"
+    box_loss: Literal["kld", "gwd", "kfiou", "rotated_iou", "smooth_l1", "l1"] = "kld"
     box_weight: float = Field(5.5, ge=0)
+    region_width: int = Field(1024, ge=8)  # faster_rcnn: of the second stage's hidden layers
+    proposals: int = Field(1000, ge=1)  # faster_rcnn: regions of an image that the second stage looks at
+    anchor_samples: int = Field(256, ge=1)  # faster_rcnn: anchors of an image that the first stage learns from
+    region_samples: int = Field(512, ge=1)  # faster_rcnn: regions of an image that the second stage learns from
     weights: str = ""  # of the backbone: a timm name, or a file (safetensors, or .pth with tensors only)
     reset_head: bool = False  # starting from a run with other classes: a fresh class layer
     inherit: str = ""  # run folder whose layers of neck and head are the start where they have the same shape
@@ -91,8 +108,23 @@ class Recipe(BaseModel):
     nms_iou: float = Field(0.1, ge=0, le=1)
     max_detections: int = Field(2000, ge=1)
 
+    @property
+    def horizontal(self) -> bool:
+        """Whether the detector's boxes are horizontal."""
+        return self.detector != "rotated_retinanet"
+
+    @model_validator(mode="after")
+    def _of_detector(self) -> Self:
+        """The defaults of the detector where nothing is given; before anyone else sees the frozen settings."""
+        own = DETECTOR_DEFAULTS[self.detector]
+        self.__dict__.update({name: value for name, value in own.items() if name not in self.model_fields_set})
+        return self
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        fitting = _BOX_LOSSES[self.horizontal]
+        if self.box_loss not in fitting:
+            raise ValueError(f"box_loss {self.box_loss} is not of a {self.detector}: use {' or '.join(fitting)}")
         if self.negative_iou > self.positive_iou:
             raise ValueError("negative_iou is above positive_iou: lower it")
         if self.scale_low > self.scale_high:

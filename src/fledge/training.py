@@ -30,7 +30,7 @@ from fledge.engine.progress import say
 from fledge.engine.run_folder import claimed
 from fledge.engine.train_step import TrainStep
 from fledge.errors import UsageError
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.models.weights import (
     Loaded,
     file_sha256,
@@ -227,8 +227,8 @@ def _with_range(recipe: Recipe, dataset: DetectionDataset) -> tuple[Recipe, Dete
 
 def _with_weights(
     recipe: Recipe,
-    student: RotatedRetinaNet,
-    teacher: RotatedRetinaNet | None,
+    student: DenseDetector,
+    teacher: DenseDetector | None,
     dataset: DetectionDataset,
     device: torch.device,
 ) -> Recipe:
@@ -252,7 +252,7 @@ def _with_weights(
     return recipe.model_copy(update=fixed)
 
 
-def _load_weights(student: RotatedRetinaNet, recipe: Recipe) -> Loaded | None:
+def _load_weights(student: DenseDetector, recipe: Recipe) -> Loaded | None:
     """Start from the weights a recipe names: of a backbone, or of the whole detector of a run; or inherit its head."""
     if recipe.inherit:
         source, _, _ = load_detector(Path(recipe.inherit))

@@ -31,6 +31,8 @@ class Targets:
         difficult: (N,) bool; trained on, skipped by the protocols that say so.
         quads: (N, 4, 2) float32, the corners exactly as labelled, or None once a transform has made them meaningless.
         image_id: the image's stem, unique within a dataset.
+        draw: seed of what a detector draws at random in this image, such as the anchors it learns from; in training a
+            function of the run's seed, the epoch and the image.
     """
 
     boxes: Tensor
@@ -39,6 +41,7 @@ class Targets:
     difficult: Tensor
     quads: Tensor | None = None
     image_id: str = ""
+    draw: int = 0
 
     def __len__(self) -> int:
         return self.boxes.shape[0]
@@ -100,30 +103,69 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Regions:
+    """What the second stage of a detector says of R regions, those of an image together, in the images' order.
+
+    Attributes:
+        corners: (R, 4) extents x1, y1, x2, y2 in pixels of the network's input.
+        image: (R,) int64, which image of the batch each region is of.
+        logits: (R, K + 1), raw scores before the softmax; the last one is of background.
+        codes: (R, K, 4), raw box deltas for each class.
+        labels: (R,) int64, what each region shows (K: background), where regions were drawn to learn from; or None.
+        objects: (R, 4) upright boxes (cx, cy, w, h) of what it shows, of meaning where it shows an object; or None.
+    """
+
+    corners: Tensor
+    image: Tensor
+    logits: Tensor
+    codes: Tensor
+    labels: Tensor | None = None
+    objects: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Outputs:
-    """What a dense detector's ``forward`` returns: plain tensors that losses, distillers and export read.
+    """What a detector's ``forward`` returns: plain tensors that losses, distillers and export read.
+
+    Of a two-stage detector, logits and codes are those of its first stage, with K = 1: the objectness of each anchor.
 
     Attributes:
         logits: L tensors (B, A, K, H, W), raw class scores of the A anchors of each cell (before the sigmoid).
-        codes: L tensors (B, A, 5, H, W), raw box deltas in the same layout.
-        features: named feature maps (B, C, H, W): backbone ``c3`` … ``c5`` and neck ``p3`` … ``p7``; maps of a head
-            that a distiller reads are named ``cls_stack.p3`` and so on.
+        codes: L tensors (B, A, D, H, W), raw box deltas in the same layout: D = 5 of oriented, 4 of horizontal boxes.
+        features: named feature maps (B, C, H, W): of the backbone ``c3`` … ``c5``, of the neck ``p3`` … ``p7``; of a
+            two-stage detector ``c2`` … ``c5`` and ``p2`` … ``p6``; maps of a head that a distiller reads are named
+            ``cls_stack.p3`` and so on.
+        regions: of the second stage, or None.
     """
 
     logits: tuple[Tensor, ...]
     codes: tuple[Tensor, ...]
     features: dict[str, Tensor]
+    regions: Regions | None = None
 
     def float(self) -> Outputs:
         """The same in float32, for losses after a forward in half precision."""
+        regions = self.regions
+        if regions is not None:
+            regions = replace(regions, logits=regions.logits.float(), codes=regions.codes.float())
         return Outputs(
             logits=tuple(x.float() for x in self.logits),
             codes=tuple(x.float() for x in self.codes),
             features={name: x.float() for name, x in self.features.items()},
+            regions=regions,
         )
+
+    def finite(self) -> Tensor:
+        """(B,) bool: of which images all logits and codes are finite."""
+        sums = torch.stack([x.float().flatten(1).sum(dim=1) for x in (*self.logits, *self.codes)]).sum(dim=0)
+        if self.regions is not None:
+            rows = self.regions.logits.float().sum(dim=1) + self.regions.codes.float().flatten(1).sum(dim=1)
+            sums = sums.index_add(0, self.regions.image, rows)
+        return sums.isfinite()
 
 
 # So that torch.export takes a detector as it is.
+torch.export.register_dataclass(Regions)
 torch.export.register_dataclass(Outputs)
 
 

@@ -12,9 +12,9 @@ from fledge.distributed import as_on_first
 from fledge.evaluation.average_precision import evaluate
 from fledge.inference.predictor import Predictor
 from fledge.inference.together import detect_together, own_share
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import Recipe
-from fledge.runs import make_model, open_split
+from fledge.runs import default_protocol, make_model, open_split
 
 
 class Validation:
@@ -36,14 +36,14 @@ class Validation:
 
     def __init__(
         self,
-        detector: RotatedRetinaNet,
+        detector: DenseDetector,
         recipe: Recipe,
         classes: Sequence[str],
         pixel_scale: float,
         device: torch.device,
     ) -> None:
         self.predictor = Predictor(make_model(copy.deepcopy(detector), recipe, pixel_scale, device))
-        self.score_threshold = recipe.score_threshold
+        self.score_threshold, self.protocol = recipe.score_threshold, default_protocol(recipe)
         data, names = recipe.eval_data or recipe.data, recipe.eval_list
         self.dataset = open_split(recipe, data, recipe.eval_split, classes, names=names)
 
@@ -64,4 +64,4 @@ class Validation:
                 self.predictor, paths, self.score_threshold, lambda n: show(f"evaluate {n} of {count}")
             )
         truth = [self.dataset.targets(i) for i in range(len(self.dataset))]
-        return evaluate(found, truth, self.predictor.classes).summary()
+        return evaluate(found, truth, self.predictor.classes, self.protocol).summary()

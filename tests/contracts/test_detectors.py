@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fledge.build import BACKBONES, build_detector
-from fledge.errors import UsageError
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.errors import DataError, NumericError, UsageError
+from fledge.models.detectors.dense import DenseDetector
+from fledge.models.detectors.faster_rcnn import FasterRCNN
 from fledge.recipe import make_recipe
 from fledge.types import Batch, Detections, Outputs, Targets
 
@@ -20,10 +21,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     **{name: {"detector": "rotated_retinanet", "backbone": name} for name in BACKBONES},
     "smooth_l1": {"backbone": "resnet18_quarter", "box_loss": "smooth_l1"},
     "frozen": {"backbone": "resnet18_quarter", "frozen_stages": 2, "freeze_norm": True},
-}
+    "retinanet": {"detector": "retinanet", "backbone": "resnet18_quarter"},
+    "faster_rcnn": {"detector": "faster_rcnn", "backbone": "resnet18_quarter", "region_width": 32, "proposals": 100},
+    "faster_rcnn, mobilenetv2": {
+        "detector": "faster_rcnn", "backbone": "mobilenetv2_half", "region_width": 32, "proposals": 100,
+        "box_loss": "smooth_l1", "head_norm": True,
+    },
+}  # fmt: skip
 
 
-def make(name: str, **settings: Any) -> RotatedRetinaNet:
+def make(name: str, **settings: Any) -> DenseDetector:
     tiny = {"neck_channels": 16, "head_convs": 1, "image_size": 64, "overlap": 0, **SETTINGS[name], **settings}
     return build_detector(make_recipe(tiny, "test"), CLASSES)
 
@@ -56,15 +63,24 @@ def test_forward(name: str, batch: Batch) -> None:
             assert (x.dtype, x.shape[0]) == (torch.float32, 2)
             assert bool(x.isfinite().all())
             assert torch.equal(x, y)
-    assert [x.shape[2] for x in outputs.logits] == [len(CLASSES)] * len(outputs.logits)
-    assert [x.shape[2] for x in outputs.codes] == [5] * len(outputs.logits)
-    assert {"c3", "c4", "c5", "p3", "p4", "p5"} <= set(outputs.features)
+    two_stages, levels = isinstance(detector, FasterRCNN), len(outputs.logits)
+    assert [x.shape[2] for x in outputs.logits] == [1 if two_stages else len(CLASSES)] * levels
+    assert [x.shape[2] for x in outputs.codes] == [4 if detector.horizontal else 5] * levels
+    first = 2 if two_stages else 3
+    assert set(outputs.features) == {f"c{k}" for k in range(first, 6)} | {f"p{k}" for k in range(first, first + 5)}
+    assert (outputs.regions is not None) == two_stages
+    for level, x in zip(detector.neck.levels, outputs.logits, strict=True):  # type: ignore[arg-type]
+        stride = 2 ** int(level[1:])
+        assert x.shape[-2:] == outputs.features[level].shape[-2:] == (-(-64 // stride), -(-96 // stride))
+    dense = detector.dense(batch.images)
+    assert dense.regions is None
+    assert all(torch.equal(x, y) for x, y in zip(dense.logits, outputs.logits, strict=True))
     assert all(type(x) is Tensor and x.ndim == 4 for x in outputs.features.values())
 
 
 def test_loss_trains_what_may_learn(name: str, batch: Batch) -> None:
     detector = make(name).train()
-    terms = detector.loss(detector(batch.images), batch)
+    terms = detector.loss(detector(batch.images, batch.targets), batch)
     assert terms
     for term, value in terms.items():
         assert isinstance(term, str)
@@ -79,7 +95,7 @@ def test_loss_trains_what_may_learn(name: str, batch: Batch) -> None:
 
 def test_loss_calls_no_module_and_leaves_the_outputs(name: str, batch: Batch) -> None:
     detector = make(name).eval()
-    outputs = detector(batch.images)
+    outputs = detector(batch.images, batch.targets)
     copies = [x.clone() for x in (*outputs.logits, *outputs.codes)]
     calls: list[nn.Module] = []
     for module in detector.modules():
@@ -108,6 +124,9 @@ def test_decode(name: str, batch: Batch) -> None:
         assert torch.equal(scores, scores.sort(descending=True).values)
         assert bool(((scores > 0.009) & (scores <= 1)).all())
         assert bool(((labels >= 0) & (labels < len(CLASSES))).all())
+        if detector.horizontal:
+            upright = torch.stack([boxes[:, 4].abs(), (boxes[:, 4] + torch.pi / 2).abs()]).amin(dim=0)
+            assert float(upright.max()) < 1e-6
         assert detections.frame.size == (height, width)
 
 
@@ -153,6 +172,42 @@ def test_forward_exports_without_targets(backbone: str) -> None:
         for ours, theirs in zip(program.module()(images), detector(images), strict=True):
             for x, y in zip(ours, theirs, strict=True):
                 torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize("name", ["resnet18_quarter", "retinanet", "faster_rcnn"])
+def test_ignored_objects_teach_nothing(name: str, batch: Batch) -> None:
+    """Beside no object at all, an ignored one only hides anchors and regions: no box is learnt from it."""
+    detector = make(name).train()
+    hidden = dataclasses.replace(batch.targets[0], ignore=torch.ones(2, dtype=torch.bool))
+    nothing = dataclasses.replace(batch, targets=(hidden, batch.targets[1]))
+    terms = detector.loss(detector(nothing.images, nothing.targets), nothing)
+    assert all(bool(value.isfinite()) for value in terms.values())
+    assert all(float(value.detach()) == 0 for term, value in terms.items() if term.endswith("box"))
+    assert detector.assign(detector.dense(batch.images), nothing).positives == 0
+
+
+@pytest.mark.parametrize("name", ["resnet18_quarter", "retinanet", "faster_rcnn"])
+def test_bad_targets_are_named(name: str, batch: Batch) -> None:
+    detector = make(name).train()
+    good = batch.targets[0]
+    for bad in (
+        dataclasses.replace(good, labels=torch.tensor([0, 3])),
+        dataclasses.replace(good, boxes=good.boxes * torch.tensor([1, 1, 1, 0, 1])),
+    ):
+        wrong = dataclasses.replace(batch, targets=(bad, batch.targets[1]))
+        with pytest.raises(DataError, match="bad target: image a, object"):
+            detector.loss(detector(wrong.images, wrong.targets), wrong)
+
+
+@pytest.mark.parametrize("name", ["resnet18_quarter", "retinanet", "faster_rcnn"])
+def test_weights_that_are_not_finite_are_told(name: str, batch: Batch) -> None:
+    detector = make(name).eval()
+    last = detector.get_parameter(f"{detector.class_layers[-1]}bias")
+    with torch.no_grad():
+        last[0] = torch.nan
+        outputs = detector(batch.images)
+    with pytest.raises(NumericError, match="not finite: outputs of the detector"):
+        detector.decode(outputs, batch.sizes)
 
 
 def test_an_unknown_backbone_is_named() -> None:

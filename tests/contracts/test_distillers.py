@@ -11,7 +11,7 @@ import torch
 from fledge.build import build_detector, build_train_step
 from fledge.engine.train_step import TrainStep
 from fledge.errors import UsageError
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import DistillRecipe, Recipe, make_recipe
 from fledge.types import Batch, Targets
 
@@ -50,13 +50,13 @@ GENERATIVE = {"mgd"}  # guess the teacher's map from a part: a twin, too, gives 
 TINY = {"backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "image_size": 64, "overlap": 0}
 
 
-def detector(seed: int, method: str, classes: Sequence[str] = CLASSES) -> RotatedRetinaNet:
+def detector(seed: int, method: str, classes: Sequence[str] = CLASSES) -> DenseDetector:
     """Student or teacher, with the head that a method needs."""
     needs = {key: value for key, value in METHODS[method].items() if key in Recipe.model_fields and key != "method"}
     return build_detector(make_recipe({**TINY, **needs, "seed": seed}, "test"), classes)
 
 
-def train_step(method: str, student: RotatedRetinaNet, teacher: RotatedRetinaNet, **settings: Any) -> TrainStep:
+def train_step(method: str, student: DenseDetector, teacher: DenseDetector, **settings: Any) -> TrainStep:
     return build_train_step(make_recipe({**TINY, **METHODS[method], **settings}, "test"), student, teacher)
 
 

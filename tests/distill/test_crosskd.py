@@ -16,7 +16,7 @@ from fledge.errors import UsageError
 from fledge.geometry.coder import decode
 from fledge.losses.giou import giou_loss
 from fledge.losses.kld import kld_loss
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.models.heads import RetinaHead
 from fledge.recipe import make_recipe
 from fledge.types import Batch, Outputs, Targets
@@ -31,11 +31,11 @@ def fixed() -> tuple[Tensor, Tensor]:
     return (0.7 * k + 0.1).sin().view(2, 3, 4, 4), (0.31 * k + 0.5).cos().view(2, 3, 4, 4)
 
 
-def detector(seed: int, **settings: Any) -> RotatedRetinaNet:
+def detector(seed: int, **settings: Any) -> DenseDetector:
     return build_detector(make_recipe({**TINY, "seed": seed, **settings}, "test"), ["a", "b"]).eval()
 
 
-def method(student: RotatedRetinaNet, teacher: RotatedRetinaNet, **settings: Any) -> CrossKD:
+def method(student: DenseDetector, teacher: DenseDetector, **settings: Any) -> CrossKD:
     recipe = make_recipe({**TINY, "method": "crosskd", **settings}, "test")
     made = DISTILLERS["crosskd"](recipe, student, teacher.requires_grad_(False))
     assert isinstance(made, CrossKD)
@@ -50,7 +50,7 @@ def batch(*counts: int) -> Batch:
     return Batch(images.to(torch.uint8), torch.full((len(counts), 2), 64), targets)
 
 
-def run(distiller: CrossKD, student: RotatedRetinaNet, teacher: RotatedRetinaNet, some: Batch) -> dict[str, Tensor]:
+def run(distiller: CrossKD, student: DenseDetector, teacher: DenseDetector, some: Batch) -> dict[str, Tensor]:
     with torch.no_grad():
         lesson = teacher(some.images)
     terms: dict[str, Tensor] = distiller(student(some.images), lesson, some)

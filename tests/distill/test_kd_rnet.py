@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -382,7 +383,7 @@ class Net(nn.Module):
         self.body = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.BatchNorm2d(4))
         self.head = nn.Conv2d(4, 2 * 8, 1)
 
-    def forward(self, images: Tensor) -> Outputs:
+    def forward(self, images: Tensor, targets: Any = None) -> Outputs:
         x = self.body(images)
         maps = [self.head(y).unflatten(1, (2, 8)) for y in (x, x.mean((2, 3), keepdim=True))]
         return Outputs(tuple(m[:, :, :3] for m in maps), tuple(m[:, :, 3:] for m in maps), {})

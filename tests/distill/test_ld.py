@@ -16,7 +16,7 @@ from fledge.distill.ld import LD, bin_divergence, valuable
 from fledge.distillers import DISTILLERS
 from fledge.errors import UsageError
 from fledge.geometry.boxes import corners
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import make_recipe
 from fledge.types import Batch, Outputs, Targets, flatten_levels
 
@@ -37,11 +37,11 @@ def targets(*rows: tuple[float, ...], ignore: tuple[int, ...] = ()) -> Targets:
     return Targets(torch.tensor(rows).view(-1, 5), no.long(), ignore=hidden, difficult=no)
 
 
-def detector(seed: int, bins: int = BINS) -> RotatedRetinaNet:
+def detector(seed: int, bins: int = BINS) -> DenseDetector:
     return build_detector(make_recipe({**TINY, "seed": seed, "box_bins": bins}, "test"), ["a", "b"]).eval()
 
 
-def method(student: RotatedRetinaNet, teacher: RotatedRetinaNet, **given: Any) -> LD:
+def method(student: DenseDetector, teacher: DenseDetector, **given: Any) -> LD:
     made = DISTILLERS["ld"](make_recipe({**TINY, "method": "ld", "box_bins": BINS, **given}, "test"), student, teacher)
     assert isinstance(made, LD)
     return made

@@ -103,7 +103,7 @@ def _classes(data: Path) -> tuple[str, ...]:
     return open_dataset(data, "train").classes
 
 
-def total(found: Sequence[Detections], truth: Sequence[Any], classes: Any) -> Any:
+def total(found: Sequence[Detections], truth: Sequence[Any], classes: Any, protocol: Any) -> Any:
     """Stands for an average precision, which is zero for a detector so little trained: a number of every detection."""
     value = math.fsum((i + 1) * float(v) for i, d in enumerate(found) for v in (d.boxes.double().sum(), d.scores.sum()))
 

@@ -184,6 +184,30 @@ def test_a_file_is_evaluated_as_its_run_is(run: Path, tmp_path: Path, to: Any, d
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+def test_horizontal_detectors(run: Path, tmp_path: Path, detector: str) -> None:
+    """Distilled like any other; the file holds standard operators only, and its boxes are horizontal."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    own = {"detector": detector, "region_width": 32, "proposals": 100, "region_samples": 64, "epochs": 4}
+    settings = {**SETTINGS, **own, "data": str(run.parent / "data")}
+    teacher = api.train(make_recipe(settings, "test"), tmp_path / "teacher")
+    student = api.distill(make_recipe({**settings, "method": "kd_rnet", "seed": 2}, "test"), tmp_path / "kd", teacher)
+    made = exporting.export(student, dynamic=True, out=tmp_path / "model.onnx")
+    assert made.agreement is not None
+    assert made.agreement.boxes > 20
+    model = onnx.load(made.path)
+    assert {entry.domain for entry in model.opset_import} == {""}
+    assert ("RoiAlign" in {node.op_type for node in model.graph.node}) == (detector == "faster_rcnn")
+    image = next((run.parent / "data" / "val" / "images").iterdir())
+    found, expected = (fledge.load(path).detect(image, 0.05) for path in (made.path, student))
+    assert len(found) == len(expected) > 0
+    torch.testing.assert_close(found.boxes, expected.boxes, atol=0.01, rtol=0)
+    turned = torch.minimum(found.boxes[:, 4].abs(), (found.boxes[:, 4] + torch.pi / 2).abs())
+    assert float(turned.max()) < 1e-6
+
+
+@pytest.mark.slow
 def test_torch_export(run: Path, tmp_path: Path) -> None:
     made = exporting.export(run, "torch-export", out=tmp_path / "model.pt2")
     assert made.agreement is not None

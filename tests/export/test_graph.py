@@ -44,11 +44,18 @@ def test_a_chain_of_suppressions_across_the_stages() -> None:
     assert kept[0].tolist() == [i % 2 == 0 for i in range(600)]
 
 
-@pytest.mark.parametrize("size", [(64, 96), (70, 200), (33, 65), (20, 20)])
-def test_the_graph_is_forward_and_decode(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("rotated_retinanet", (64, 96)), ("rotated_retinanet", (70, 200)), ("rotated_retinanet", (33, 65)),
+        ("rotated_retinanet", (20, 20)), ("retinanet", (70, 200)), ("faster_rcnn", (70, 200)),
+        ("faster_rcnn", (20, 20)),
+    ],
+)  # fmt: skip
+def test_the_graph_is_forward_and_decode(name: str, size: tuple[int, int]) -> None:
     settings = {"backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "anchor_scale": 2.0}
-    recipe = make_recipe({**settings, "image_size": 64, "overlap": 0, "max_detections": 300}, "test")
-    detector = build_detector(recipe, ["a", "b", "c"]).eval()
+    more = {"image_size": 64, "overlap": 0, "max_detections": 300, "region_width": 16, "proposals": 50}
+    detector = build_detector(make_recipe({**settings, **more, "detector": name}, "test"), ["a", "b", "c"]).eval()
     torch.nn.init.normal_(detector.head.cls_out.weight, std=0.3, generator=torch.Generator().manual_seed(1))  # type: ignore[union-attr, arg-type]
     images, padding = noise(2, *size), (124, 116, 104)
     height, width = (-(-side // 32) * 32 for side in size)

@@ -50,7 +50,9 @@ FORMS: dict[str, dict[str, Any]] = {
 @cache
 def detector(seed: int = 0) -> RotatedRetinaNet:
     tiny = {"backbone": "resnet18_quarter", "neck_channels": 8, "head_convs": 1, "anchor_scale": 2.0}
-    return build_detector(make_recipe({**tiny, "image_size": SIDE, "overlap": 0, "seed": seed}, "test"), CLASSES)
+    made = build_detector(make_recipe({**tiny, "image_size": SIDE, "overlap": 0, "seed": seed}, "test"), CLASSES)
+    assert isinstance(made, RotatedRetinaNet)
+    return made
 
 
 def batch_of(*images: Tensor, side: int = SIDE) -> Batch:

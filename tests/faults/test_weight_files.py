@@ -17,7 +17,7 @@ from tests.faults.child import forked
 
 from fledge.build import build_detector
 from fledge.errors import DataError
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.models.torch_file import read
 from fledge.models.weights import load_backbone_weights, load_detector_weights
 from fledge.recipe import make_recipe
@@ -35,7 +35,7 @@ class Sentinel:
         return os.system, (f"touch {self.path}",)
 
 
-def detector(classes: str = "abc", seed: int = 0) -> RotatedRetinaNet:
+def detector(classes: str = "abc", seed: int = 0) -> DenseDetector:
     return build_detector(make_recipe({**TINY, "seed": seed}, "test"), classes)
 
 

@@ -18,7 +18,7 @@ from fledge.distill.kd_rnet import KDRNet, Probability
 from fledge.engine.optim import Schedule, make_optimizer
 from fledge.evaluation.average_precision import evaluate
 from fledge.geometry import boxes_from_quads, canonicalize
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import make_recipe
 from fledge.types import Batch, Outputs, Targets
 
@@ -46,12 +46,12 @@ def batch() -> Batch:
     return Batch(torch.stack(images), torch.full((IMAGES, 2), SIDE), tuple(targets))
 
 
-def tiny(seed: int) -> RotatedRetinaNet:
+def tiny(seed: int) -> DenseDetector:
     settings = {"backbone": "resnet18_quarter", "neck_channels": 32, "head_convs": 1, "anchor_scale": 2.0}
     return build_detector(make_recipe({**settings, "image_size": SIDE, "overlap": 0, "seed": seed}, "test"), CLASSES)
 
 
-def learn(detector: RotatedRetinaNet, batch: Batch, terms: Callable[[Outputs], dict[str, Tensor]]) -> None:
+def learn(detector: DenseDetector, batch: Batch, terms: Callable[[Outputs], dict[str, Tensor]]) -> None:
     optimizer = make_optimizer(detector, "adamw", LR, 1e-4, 0.9)
     schedule = Schedule(LR, STEPS, "cosine", warmup=20)
     detector.train()
@@ -67,20 +67,20 @@ def learn(detector: RotatedRetinaNet, batch: Batch, terms: Callable[[Outputs], d
 
 
 @torch.no_grad()
-def ap50(detector: RotatedRetinaNet, batch: Batch, outputs: Outputs | None = None) -> float:
+def ap50(detector: DenseDetector, batch: Batch, outputs: Outputs | None = None) -> float:
     found = detector.decode(outputs or detector(batch.images), batch.sizes)
     return evaluate(found, batch.targets, CLASSES).mean(0.5)
 
 
 @pytest.fixture(scope="module")
-def teacher(batch: Batch) -> RotatedRetinaNet:
+def teacher(batch: Batch) -> DenseDetector:
     detector = tiny(seed=0)
     assert ap50(detector.eval(), batch) < 0.05
     learn(detector, batch, lambda outputs: detector.loss(outputs, batch))
     return detector.requires_grad_(False)
 
 
-def distilled_alone(teacher: RotatedRetinaNet, batch: Batch, probability: Probability) -> float:
+def distilled_alone(teacher: DenseDetector, batch: Batch, probability: Probability) -> float:
     """AP50 of a student that never saw a task loss: the labels only choose the anchors that copy boxes.
 
     The direction is Hinton's. The printed one, KL(student || teacher), has a gradient of p (1 - p) times the difference
@@ -101,21 +101,21 @@ def distilled_alone(teacher: RotatedRetinaNet, batch: Batch, probability: Probab
     return ap50(student, batch)
 
 
-def test_a_tiny_detector_overfits(teacher: RotatedRetinaNet, batch: Batch) -> None:
+def test_a_tiny_detector_overfits(teacher: DenseDetector, batch: Batch) -> None:
     assert sum(len(t) for t in batch.targets) >= 20
     assert len({int(k) for t in batch.targets for k in t.labels}) >= 3
     assert ap50(teacher, batch) > 0.95
 
 
-def test_the_sigmoid_form_alone_teaches_a_student(teacher: RotatedRetinaNet, batch: Batch) -> None:
+def test_the_sigmoid_form_alone_teaches_a_student(teacher: DenseDetector, batch: Batch) -> None:
     assert distilled_alone(teacher, batch, "sigmoid") > 0.95
 
 
-def test_the_softmax_form_alone_does_not(teacher: RotatedRetinaNet, batch: Batch) -> None:
+def test_the_softmax_form_alone_does_not(teacher: DenseDetector, batch: Batch) -> None:
     assert distilled_alone(teacher, batch, "softmax") < 0.8
 
 
-def test_because_the_softmax_form_is_blind_to_a_shift(teacher: RotatedRetinaNet, batch: Batch) -> None:
+def test_because_the_softmax_form_is_blind_to_a_shift(teacher: DenseDetector, batch: Batch) -> None:
     """The teacher's own outputs, with all classes of each anchor shifted alike: no softmax loss, and useless scores."""
     with torch.no_grad():
         lesson = teacher(batch.images)

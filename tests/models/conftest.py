@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from fledge.build import build_detector
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.detectors.dense import DenseDetector
 from fledge.recipe import make_recipe
 from fledge.types import Batch, Targets
 
-Build = Callable[..., RotatedRetinaNet]
+Build = Callable[..., DenseDetector]
 MakeBatch = Callable[..., Batch]
 
 
@@ -19,7 +19,7 @@ MakeBatch = Callable[..., Batch]
 def build() -> Build:
     """A tiny detector; keyword arguments replace settings of its recipe."""
 
-    def make(classes: int = 3, **settings: Any) -> RotatedRetinaNet:
+    def make(classes: int = 3, **settings: Any) -> DenseDetector:
         tiny = {"backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "anchor_scale": 2.0}
         recipe = make_recipe({**tiny, "image_size": 64, "overlap": 0, **settings}, "test")
         return build_detector(recipe, [f"class{k}" for k in range(classes)])

@@ -11,7 +11,8 @@ from fledge.assign.max_iou import Assignment
 from fledge.geometry import encode, rotated_iou
 from fledge.losses.focal import focal_loss
 from fledge.losses.kld import kld_loss
-from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet, smooth_l1_box_loss
+from fledge.models.detectors.dense import DenseDetector
+from fledge.models.detectors.rotated_retinanet import smooth_l1_box_loss
 from fledge.types import Batch, Outputs, Targets, flatten_levels
 
 from .conftest import Build, MakeBatch
@@ -69,7 +70,7 @@ def test_a_planted_value_belongs_to_its_anchor(build: Build, level: int, a: int,
     assert anchor.tolist() == pytest.approx(expected, rel=1e-6)
 
 
-def plant(detector: RotatedRetinaNet, outputs: Outputs, image: int, box: Tensor, label: int, logit: float) -> None:
+def plant(detector: DenseDetector, outputs: Outputs, image: int, box: Tensor, label: int, logit: float) -> None:
     """Make the anchor that fits best find a box."""
     anchors = detector.anchor_boxes(outputs)
     index = int(rotated_iou(anchors, box[None])[:, 0].argmax())

@@ -40,8 +40,11 @@ def evaluate(
     ] = None,
     protocol: Annotated[
         str,
-        typer.Option("--protocol", help=f"Whose rules: {', '.join(PROTOCOLS)}."),
-    ] = "box_area",
+        typer.Option(
+            "--protocol",
+            help=f"Whose rules: {', '.join(PROTOCOLS)}; default: box_area, or coco for a detector of horizontal boxes.",
+        ),
+    ] = "",
     remap: RemapOption = None,
     out: Annotated[
         Path | None,
@@ -104,11 +107,12 @@ def evaluate(
     if submit is not None:
         from fledge.cli.evaluate_files import write_submission
 
-        write_submission(run, data, detections, protocol, submit, merge, device)
+        write_submission(run, data, detections, protocol or "box_area", submit, merge, device)
     elif detections is not None or run is None:
         from fledge.cli.evaluate_files import Options, evaluate_files
 
-        more = Options(protocol, renaming(remap or []), compare, trained_on, merge, skip_bad_labels, out)
+        names = renaming(remap or [])
+        more = Options(protocol or "box_area", names, compare, trained_on, merge, skip_bad_labels, out)
         evaluate_files(run, ground_truth, detections, split or [], more)
     else:
         names = renaming(remap or [])
@@ -152,7 +156,7 @@ def _of_run(
     if len(set(splits)) < len(splits):
         raise UsageError(f"a split twice: --split {', '.join(map(str, splits))}: name each once")
     first, *others = protocol.split(",")
-    results = [api.evaluate(run, data, name, first, device, remap=names) for name in splits]
+    results = [api.evaluate(run, data, name, first or None, device, remap=names) for name in splits]
     records = {r.dataset.split: evaluation_record(r.metrics, r.cost, r.about) for r in results}
     console = Console()
     for result, (name, record) in zip(results, records.items(), strict=True):
@@ -161,6 +165,8 @@ def _of_run(
         console.print(parts_table(record["parts"], _percent, "by size and aspect ratio"))
         print(f"{result.metrics.images} images of {result.dataset.root}")
         print("\n".join(_rules(record)))
+        if result.horizontal and result.metrics.protocol.iou != "horizontal":
+            print("note: the detector's boxes are horizontal, and these rules compare them with oriented ones")
         checks = run_checks(run, result.dataset, result.metrics, trained_on)
         print(trust_line(checks))
         record["trust"] = trust_record(checks)

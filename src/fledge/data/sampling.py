@@ -175,7 +175,9 @@ class _Samples(Dataset[tuple[Image, Targets] | DataError]):
         self.board.note(epoch, index)
         try:
             image, targets = self.dataset.read(index), self.dataset.targets(index)
-            return self.transform(image, targets, sample_rng(self.seed, epoch, index))
+            rng = sample_rng(self.seed, epoch, index)
+            image, targets = self.transform(image, targets, rng)
+            return image, replace(targets, draw=int(rng.integers(2**31)))
         except DataError as error:
             return error  # raised by the main process: a worker would wrap it in its own traceback
         except Exception as error:

@@ -80,12 +80,12 @@ def box_difference(student: Tensor, teacher: Tensor, temperature: float = 10.0) 
     """Equation 3: smooth L1 (beta 1) between the two sets of deltas, each divided by the temperature.
 
     Args:
-        student: (N, 5) predicted deltas, the last one an angle in radians.
-        teacher: (N, 5) predicted deltas.
+        student: (N, 5) predicted deltas, the last one an angle in radians; or (N, 4), of horizontal boxes.
+        teacher: likewise.
         temperature: divides the difference, after the angle's part is wrapped to [-pi/2, pi/2).
 
     Returns:
-        (N,) sums over the five deltas.
+        (N,) sums over the deltas.
     """
     difference = student - teacher
     turn = difference[:, 4:]
@@ -159,5 +159,5 @@ class KDRNet(nn.Module):
 
 
 def _rows(levels: tuple[Tensor, ...], chosen: Tensor) -> Tensor:
-    """The values (N, K or 5) of the anchors chosen by a mask (B, A), at least float32."""
+    """The values (N, K, or 4 or 5) of the anchors chosen by a mask (B, A), at least float32."""
     return at_least_float32(flatten_levels(levels)[chosen])

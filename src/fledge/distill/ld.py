@@ -92,6 +92,7 @@ class LD(nn.Module):
     Args:
         assign: the student's assignment of a batch, so that it is computed once.
         anchor_boxes: of the student: (A, 5) in the order of ``flatten_levels``.
+        learnt: what its anchors learn of an image's objects.
         threshold: from which IoU an anchor is positive.
         bins: values of a distribution in both heads.
         weight, vlr_weight: of the terms.
@@ -102,6 +103,7 @@ class LD(nn.Module):
         self,
         assign: Callable[[Outputs, Batch], Assignment],
         anchor_boxes: Callable[[Outputs], Tensor],
+        learnt: Callable[[Targets], Targets],
         threshold: float,
         bins: int,
         weight: float = 10.0,
@@ -109,7 +111,7 @@ class LD(nn.Module):
         temperature: float = 10.0,
     ) -> None:
         super().__init__()
-        self.assign, self.anchor_boxes, self.threshold = assign, anchor_boxes, threshold
+        self.assign, self.anchor_boxes, self.learnt, self.threshold = assign, anchor_boxes, learnt, threshold
         self.bins, self.temperature = bins, temperature
         self.weights = {"kd_ld": weight, "kd_ld_vlr": vlr_weight}
 
@@ -117,7 +119,9 @@ class LD(nn.Module):
         """Weighted terms ``kd_ld`` and ``kd_ld_vlr``."""
         check_same_grid("LD", student, teacher)
         assignment = self.assign(student, batch)
-        near = valuable(self.anchor_boxes(student), batch.targets, assignment.positive, self.threshold)
+        near = valuable(
+            self.anchor_boxes(student), [self.learnt(t) for t in batch.targets], assignment.positive, self.threshold
+        )
         divisor = share_of_positives(assignment.positives, near.device)
         chosen = {"kd_ld": assignment.positive, "kd_ld_vlr": near}
         return {

@@ -54,7 +54,7 @@ def raw_terms(step: TrainStep, terms: Mapping[str, float]) -> dict[str, float]:
 def _norms(step: TrainStep, batch: Batch) -> tuple[float, dict[str, float]]:
     """Norms of the gradients of the task's loss and of each distillation term."""
     with _buffers_kept(step), torch.enable_grad(), torch.autocast(batch.images.device.type, enabled=False):
-        outputs = step.student(batch.images)
+        outputs = step.student(batch.images, batch.targets)
         maps = [x for name, x in outputs.features.items() if name.startswith("p")]
         task = torch.stack(list(step.student.loss(outputs, batch).values())).sum()  # type: ignore[operator]
         return _norm(task, maps), {name: _norm(term, maps) for name, term in step.lessons(outputs, batch).items()}

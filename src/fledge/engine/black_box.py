@@ -52,7 +52,11 @@ def write_black_box(path: Path, box: BlackBox) -> None:
     tensors |= {"batch/images": box.batch.images, "batch/sizes": box.batch.sizes}
     for i, target in enumerate(box.batch.targets):
         tensors |= {f"batch/{i}/{name}": getattr(target, name) for name in _FIELDS}
-    meta = {**box.meta, "image_ids": [t.image_id for t in box.batch.targets]}
+    meta = {
+        **box.meta,
+        "image_ids": [t.image_id for t in box.batch.targets],
+        "draws": [t.draw for t in box.batch.targets],
+    }
     data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {_KEY: json.dumps(meta)})
     write_bytes(path, data)
 
@@ -67,9 +71,10 @@ def read_black_box(path: Path) -> BlackBox:
         with safe_open(path, "pt") as file:
             meta: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        names, draws = meta.pop("image_ids"), meta.pop("draws", None)  # none in a file from before fledge kept them
         targets = tuple(
-            Targets(**{name: tensors[f"batch/{i}/{name}"] for name in _FIELDS}, image_id=str(image_id))
-            for i, image_id in enumerate(meta.pop("image_ids"))
+            Targets(**{key: tensors[f"batch/{i}/{key}"] for key in _FIELDS}, image_id=str(name), draw=int(draw))
+            for i, (name, draw) in enumerate(zip(names, draws or [0] * len(names), strict=True))
         )
         batch = Batch(tensors["batch/images"], tensors["batch/sizes"], targets)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:

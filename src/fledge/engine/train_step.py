@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class TrainStep(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of one batch; the total is their sum."""
-        outputs = self._outputs(self.student, batch)
+        outputs = self._outputs(self.student, batch.images, batch.targets)
         with torch.autocast(batch.images.device.type, enabled=False):
             terms: dict[str, Tensor] = self.student.loss(outputs, batch)  # type: ignore[operator]
             return {**terms, **self.lessons(outputs, batch)}
@@ -58,7 +58,8 @@ class TrainStep(nn.Module):
         if self.distiller is None or self._teacher is None:
             return {}
         with torch.no_grad():
-            lesson = self._outputs(self._teacher, self._shown(batch))
+            # Of a two-stage teacher a distiller reads the first stage alone; the second is not run.
+            lesson = self._outputs(getattr(self._teacher, "dense", self._teacher), self._shown(batch).images)
         terms: dict[str, Tensor] = self.distiller(outputs, lesson, batch)
         return terms
 
@@ -73,11 +74,11 @@ class TrainStep(nn.Module):
             )
         return replace(batch, images=batch.images.roll(1, dims=0))
 
-    def _outputs(self, detector: nn.Module, batch: Batch) -> Outputs:
+    def _outputs(self, detector: Callable[..., Outputs], *inputs: Any) -> Outputs:
         if self.precision == "fp32":
-            return detector(batch.images)  # type: ignore[no-any-return]
-        with torch.autocast(batch.images.device.type, dtype=_DTYPES[self.precision]):
-            outputs: Outputs = detector(batch.images)
+            return detector(*inputs)
+        with torch.autocast(inputs[0].device.type, dtype=_DTYPES[self.precision]):
+            outputs = detector(*inputs)
         return outputs.float()
 
     def train(self, mode: bool = True) -> Self:

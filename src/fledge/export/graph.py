@@ -78,7 +78,7 @@ class DetectorGraph(nn.Module):
         x, y = boxes[..., 0], boxes[..., 1]
         valid = valid & (x >= 0) & (y >= 0) & (x <= width) & (y <= height)
         kept = suppress(boxes, labels, valid, self.network.nms_iou)
-        return _packed(boxes, scores, labels, kept, _finite(outputs))
+        return _packed(boxes, scores, labels, kept, outputs.finite())
 
     def _padded(self, images: Tensor) -> Tensor:
         """To multiples of 32, with zeros where the padding colour is taken away before and added again after."""
@@ -207,11 +207,6 @@ def _slots(image: Tensor, images: int, least: int) -> tuple[Tensor, Tensor]:
 def _filled(x: Tensor) -> Tensor:
     """One more row of zeros, which rows that are not real point to."""
     return F.pad(x, (0,) * (2 * x.ndim - 1) + (1,))
-
-
-def _finite(outputs: Outputs) -> Tensor:
-    """Which of the B images have finite logits and codes only (B,)."""
-    return sum(x.float().flatten(1).sum(dim=1) for x in (*outputs.logits, *outputs.codes)).isfinite()  # type: ignore[union-attr]
 
 
 def _packed(

@@ -11,6 +11,7 @@ from fledge.data.labels import DetectionDataset
 from fledge.engine.progress import progress
 from fledge.errors import NumericError
 from fledge.evaluation.average_precision import evaluate
+from fledge.evaluation.protocols import Protocol
 from fledge.export.parity import Agreement
 from fledge.export.record import Record
 from fledge.inference.model import WindowModel, stack
@@ -79,25 +80,25 @@ def _cut(named: Sequence[tuple[str, Image]], shape: tuple[float, float]) -> Iter
         yield name, window[:height, :width]
 
 
-def precision_of(model: WindowModel, dataset: DetectionDataset, title: str) -> dict[str, float]:
-    """AP50 and AP50:95 (0…1) of a model on a labelled split, at exact rotated IoU."""
+def precision_of(model: WindowModel, dataset: DetectionDataset, title: str, rules: Protocol) -> dict[str, float]:
+    """AP50 and AP50:95 (0…1) of a model on a labelled split, by the rules of a protocol that has both."""
     predictor = Predictor(model)
     with progress(title, len(dataset)) as advance:
         found = predictor.detect_many(dataset.paths, 0.0, advance=lambda n: advance(n, ""))
     truth = [dataset.targets(i) for i in range(len(dataset))]
-    summary = evaluate(found, truth, model.classes).summary()
+    summary = evaluate(found, truth, model.classes, rules).summary()
     return {name: summary[name] for name in FIGURES}
 
 
 def same_precision(
-    model: WindowModel, other: WindowModel, dataset: DetectionDataset, max_drop: float, what: str
+    model: WindowModel, other: WindowModel, dataset: DetectionDataset, max_drop: float, what: str, rules: Protocol
 ) -> tuple[dict[str, float], dict[str, float]]:
     """AP of two models on a labelled split.
 
     Raises:
         NumericError: the second loses more than ``max_drop``, or nothing can be measured.
     """
-    before, after = precision_of(model, dataset, "fp32"), precision_of(other, dataset, what)
+    before, after = (precision_of(m, dataset, name, rules) for m, name in ((model, "fp32"), (other, what)))
     for name in FIGURES:
         if not before[name] - after[name] <= max_drop:  # a NaN fails, too
             raise NumericError(

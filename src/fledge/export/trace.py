@@ -19,6 +19,8 @@ INPUT = "images"
 # Sides of the image that a graph for any size is recorded with: no level of a pyramid up to stride 128 has a single
 # row or column, which would be taken for a constant.
 _HEIGHT, _WIDTH = 288, 352
+# Of images and of their sides: without it the recorder notes bounds of products that no 64-bit integer holds.
+_MOST = 1 << 15
 
 
 def record_graph(graph: DetectorGraph, channels: int, size: tuple[int, int] | None, batch: bool = True) -> Any:
@@ -37,9 +39,10 @@ def record_graph(graph: DetectorGraph, channels: int, size: tuple[int, int] | No
     height, width = size or (_HEIGHT, _WIDTH)
     shape = (2 if batch and size is None else 1, channels, height, width)
     noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    free: dict[int, Any] = {2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if size is None else {}
+    side = Dim.DYNAMIC(max=_MOST)
+    free: dict[int, Any] = {2: side, 3: side} if size is None else {}
     if shape[0] > 1:
-        free[0] = Dim.DYNAMIC
+        free[0] = Dim.DYNAMIC(max=_MOST)
     with quiet():
         return torch.export.export(graph, (noise,), dynamic_shapes=(free or None,), strict=False)
 

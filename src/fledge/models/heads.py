@@ -15,7 +15,7 @@ Maps = tuple[Tensor, ...]
 
 
 class RetinaHead(nn.Module):
-    """RetinaNet's head with five box deltas: two stacks of 3×3 convolutions, one for classes, one for boxes.
+    """RetinaNet's head: two stacks of 3×3 convolutions, one for classes, one for boxes.
 
     Args:
         classes: number of classes K.
@@ -27,6 +27,7 @@ class RetinaHead(nn.Module):
         prior: initial probability of every class at every anchor, which keeps the first focal losses small.
         box_bins: each delta is the mean of a distribution over so many values (``fledge.models.box_bins``), at least 3;
             0: it is predicted itself.
+        codes: box deltas of an anchor D: five of an oriented box, four of a horizontal one.
 
     Attributes:
         tap: for distillation: ``forward`` also reports the maps after so many convolutions of each stack, before the
@@ -41,6 +42,7 @@ class RetinaHead(nn.Module):
         convs: int = 4,
         norm: bool = False,
         prior: float = 0.01,
+        codes: int = 5,
         box_bins: int = 0,
     ) -> None:
         super().__init__()
@@ -49,7 +51,7 @@ class RetinaHead(nn.Module):
         self.cls_stack = _stack(channels, convs, norm)
         self.box_stack = _stack(channels, convs, norm)
         self.cls_out = nn.Conv2d(channels, anchors * classes, 3, padding=1)
-        self.box_out = nn.Conv2d(channels, anchors * 5 * max(box_bins, 1), 3, padding=1)
+        self.box_out = nn.Conv2d(channels, anchors * codes * max(box_bins, 1), 3, padding=1)
         self.bins = BoxBins(box_bins) if box_bins else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -61,14 +63,14 @@ class RetinaHead(nn.Module):
         nn.init.constant_(self.cls_out.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
         if self.bins is not None:
             with torch.no_grad():
-                self.box_out.bias.copy_(self.bins.start(anchors))  # type: ignore[union-attr]
+                self.box_out.bias.copy_(self.bins.start(anchors, codes))  # type: ignore[union-attr]
 
     def forward(self, levels: Mapping[str, Tensor]) -> tuple[Maps, Maps, dict[str, Tensor]]:
         """Predictions on L named maps (B, C, H, W).
 
         Returns:
-            L logits (B, A, K, H, W), L codes (B, A, 5, H, W), and by name what distillation reads: ``box_bins.p3``
-            (B, A·5·bins, H, W), the scores of the distributions, if there are any, and ``cls_stack.p3`` and
+            L logits (B, A, K, H, W), L codes (B, A, D, H, W), and by name what distillation reads: ``box_bins.p3``
+            (B, A·D·bins, H, W), the scores of the distributions, if there are any, and ``cls_stack.p3`` and
             ``box_stack.p3`` (B, C, H, W) with a ``tap``.
         """
         logits, codes, named = [], [], {}
@@ -110,6 +112,70 @@ class RetinaHead(nn.Module):
     def _activation(self, stack: nn.Sequential) -> int:
         """Where in a stack the activation after the tap stands; -1 for a tap before the first convolution."""
         return (self.tap or 0) * (len(stack) // self.convs) - 1
+
+
+class RPNHead(nn.Module):
+    """The region proposal network: a stack of 3×3 convolutions, then objectness and four deltas of each anchor.
+
+    Ren et al., "Faster R-CNN", NeurIPS 2015, arXiv 1506.01497.
+
+    Args:
+        anchors: anchors per cell A.
+        channels: channels of the pyramid and of the stack.
+        convs: convolutions in the stack (the paper has one).
+        norm: group normalisation after each of them, as in ``RetinaHead``.
+    """
+
+    def __init__(self, anchors: int, channels: int = 256, convs: int = 1, norm: bool = False) -> None:
+        super().__init__()
+        self.anchors = anchors
+        self.stack = _stack(channels, convs, norm)
+        self.cls_out = nn.Conv2d(channels, anchors, 1)
+        self.box_out = nn.Conv2d(channels, anchors * 4, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, levels: Mapping[str, Tensor]) -> tuple[Maps, Maps, dict[str, Tensor]]:
+        """L named maps (B, C, H, W) to L logits (B, A, 1, H, W), L codes (B, A, 4, H, W), and nothing by name."""
+        hidden = [self.stack(x) for x in levels.values()]
+        split = (self.anchors, -1)
+        logits = tuple(self.cls_out(x).unflatten(1, split) for x in hidden)
+        return logits, tuple(self.box_out(x).unflatten(1, split) for x in hidden), {}
+
+
+class RegionHead(nn.Module):
+    """Faster R-CNN's second stage: two hidden layers over a pooled region, then classes and boxes.
+
+    Args:
+        classes: number of classes K.
+        channels: of the pyramid.
+        cells: side of the pooled grid.
+        width: of the hidden layers (1024 in the papers).
+    """
+
+    def __init__(self, classes: int, channels: int = 256, cells: int = 7, width: int = 1024) -> None:
+        super().__init__()
+        self.classes = classes
+        self.hidden = nn.Sequential(
+            nn.Linear(channels * cells * cells, width), nn.ReLU(inplace=True), nn.Linear(width, width), nn.ReLU()
+        )
+        self.cls_out = nn.Linear(width, classes + 1)
+        self.box_out = nn.Linear(width, classes * 4)
+        for layer in (self.hidden[0], self.hidden[2]):
+            nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
+        nn.init.normal_(self.cls_out.weight, std=0.01)
+        nn.init.normal_(self.box_out.weight, std=0.001)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Regions (R, C, cells, cells) to logits (R, K + 1), the last one of background, and codes (R, K, 4)."""
+        hidden = self.hidden(pooled.flatten(1).to(self.cls_out.weight.dtype))
+        return self.cls_out(hidden), self.box_out(hidden).unflatten(1, (self.classes, 4))
 
 
 def _stack(channels: int, convs: int, norm: bool) -> nn.Sequential:

@@ -81,7 +81,7 @@ def load_detector_weights(
     """Start from a whole trained detector: backbone, neck and head.
 
     Args:
-        detector: the one that will learn; both have ``classes``.
+        detector: the one that will learn; both have ``classes``, and it ``class_layers``.
         start: the trained one.
         source: where it came from.
         sha256: of its file.
@@ -97,7 +97,8 @@ def load_detector_weights(
             f"classes differ: {source}: its {len(theirs)} classes are {', '.join(theirs)}; the data have {len(ours)}, "
             f"{', '.join(ours)}: set reset_head = true to start with a fresh class layer"
         )
-    dropped = {k for k in given if theirs != ours and k.startswith("head.cls_out.")}
+    layers: tuple[str, ...] = detector.class_layers  # type: ignore[assignment]
+    dropped = {k for k in given if theirs != ours and k.startswith(layers)}
     given = {k: v for k, v in given.items() if k not in dropped}
     missing = sorted((set(own) ^ set(given)) - dropped)
     if missing:
@@ -123,7 +124,7 @@ def inherit_head(detector: nn.Module, start: nn.Module, source: str) -> Loaded:
     if tuple(detector.classes) != tuple(start.classes):  # type: ignore[arg-type]
         raise DataError(f"classes differ: {source}: its head is for others: inherit from a run on the same classes")
     own, given = detector.state_dict(), dict(start.state_dict())
-    parts = {k: v for k, v in given.items() if k.startswith(("neck.", "head."))}
+    parts = {k: v for k, v in given.items() if k.startswith(("neck.", "head.", "region_head."))}
     misfits = {k.rpartition(".")[0] for k, v in parts.items() if k not in own or own[k].shape != v.shape}
     fits = {k: v for k, v in parts.items() if k.rpartition(".")[0] not in misfits}
     if not fits:

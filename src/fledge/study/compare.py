@@ -37,7 +37,7 @@ def compare_runs(
 
     Raises:
         UsageError: fewer than two arms; runs of one arm that differ in more than their seed, or share it; runs
-            evaluated on different labels.
+            evaluated on different labels, or by different protocols.
         DataError: a run or the data cannot be used.
     """
     from fledge.study.report import write_all
@@ -54,11 +54,12 @@ def compare_runs(
     for name, members in arms.items():
         notes += _check_alike(name, [recipes[run] for run in members])
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
-    labels = set()
+    labels, rules = set(), set()
     for name, members in arms.items():
         for run in members:
             found = api.evaluate(run, data, split, device=device, title=f"{name}: {run.name}")
             labels.add(found.about["labels_sha256"])
+            rules.add(found.metrics.protocol.name)
             about = {
                 "arm": name,
                 "seed": recipes[run].seed,
@@ -69,6 +70,11 @@ def compare_runs(
             records[name].append({**about, **figures_record(found.metrics)})
     if len(labels) > 1:
         raise UsageError("compare: the runs are evaluated on different labels: give --data and --split")
+    if len(rules) > 1:
+        raise UsageError(
+            f"compare: {' and '.join(sorted(rules))}: figures of oriented and of horizontal boxes are not comparable: "
+            "compare runs of one kind"
+        )
     declared = _declared(arms, recipes, primary, sorted(labels)[0])
     scored = {name: arm_of(rows, (primary, "AP75"), 0) for name, rows in records.items()}
     pairs = differences(scored, declared.study)
