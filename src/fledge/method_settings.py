@@ -21,6 +21,19 @@ class DistillRecipe(Recipe):
         return {}
 
 
+class FRSRecipe(DistillRecipe):
+    """Settings of an FRS run: those of the student, and the two distillation terms."""
+
+    method: Literal["frs"] = "frs"  # type: ignore[assignment]
+    frs_feat_weight: Weight = 0.005  # one-stage; the paper has 0.002 for Faster R-CNN
+    frs_cls_weight: Weight = 0.02  # one-stage; the paper has 0.1 for Faster R-CNN
+    frs_ramp_steps: int = Field(500, ge=0)  # over which both weights rise from 0
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_feat": "frs_feat_weight", "kd_cls": "frs_cls_weight"}
+
+
 class KDRNetRecipe(DistillRecipe):
     """Settings of a KD-RNet run: those of the student, and the two distillation terms."""
 
@@ -57,4 +70,9 @@ def for_classes(recipe: Recipe, count: int) -> Recipe:
     return recipe
 
 
-METHODS: dict[str, type[Recipe]] = {"none": Recipe, "kd_rnet": KDRNetRecipe, "pkd": PKDRecipe}
+METHODS: dict[str, type[Recipe]] = {
+    "none": Recipe,
+    "frs": FRSRecipe,
+    "kd_rnet": KDRNetRecipe,
+    "pkd": PKDRecipe,
+}

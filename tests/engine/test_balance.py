@@ -156,3 +156,25 @@ def test_a_head_is_inherited(data: Path, teacher: Path, tmp_path: Path) -> None:
     other = recipe(data, epochs=1, neck_channels=16, inherit=str(teacher))
     with pytest.raises(DataError, match="nothing to inherit"):
         inherit_head(build_detector(other, ["a"]), build_detector(recipe(data), ["a"]), "x")
+
+
+def test_a_weight_that_rises_from_zero_counts_in_full(data: Path, teacher: Path) -> None:
+    """At the start of a ramp the term itself is 0, which says nothing about its weight."""
+    settings = {"method": "frs", "teacher": str(teacher)}
+    ratios = []
+    for steps in (0, 500):
+        student = recipe(data, **settings, frs_ramp_steps=steps)
+        dataset = open_split(student, data, "train")
+        step = build_train_step(
+            student, build_detector(student, dataset.classes), load_teacher(student, dataset.classes)
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for parameter in step.distiller.parameters():  # type: ignore[union-attr]
+                torch.nn.init.normal_(parameter, std=0.1)
+        step.train()
+        ratios.append(gradient_ratios(step, [next(iter(training_batches(student, dataset, 0, 1)))]))
+        assert step.distiller is not None
+        assert step.distiller.training
+    assert ratios[0] == ratios[1]
+    assert ratios[0]["kd_feat"] > 0

@@ -21,6 +21,7 @@ def gradient_ratios(step: TrainStep, batches: Iterable[Batch]) -> dict[str, floa
 
     Over several batches the norms are added up first, so that one without an object, whose task is nothing, does not
     count for more than the others. The student is run once more, in float32; no weight, gradient or statistic changes.
+    The distiller is in eval mode meanwhile, so that a weight that rises from 0 counts in full.
     Infinite where the task has no gradient, NaN where neither has.
     """
     totals: dict[str, float] = {}
@@ -52,7 +53,12 @@ def raw_terms(step: TrainStep, terms: Mapping[str, float]) -> dict[str, float]:
 
 def _norms(step: TrainStep, batch: Batch) -> tuple[float, dict[str, float]]:
     """Norms of the gradients of the task's loss and of each distillation term."""
-    with _buffers_kept(step), torch.enable_grad(), torch.autocast(batch.images.device.type, enabled=False):
+    with (
+        _buffers_kept(step),
+        _evaluating(step.distiller),
+        torch.enable_grad(),
+        torch.autocast(batch.images.device.type, enabled=False),
+    ):
         outputs = step.student(batch.images)
         maps = [x for name, x in outputs.features.items() if name.startswith("p")]
         task = torch.stack(list(step.student.loss(outputs, batch).values())).sum()  # type: ignore[operator]
@@ -71,6 +77,19 @@ def _ratio(norm: float, reference: float) -> float:
     if reference == 0:
         return math.inf if norm > 0 else math.nan
     return norm / reference
+
+
+@contextmanager
+def _evaluating(module: nn.Module | None) -> Iterator[None]:
+    """Put a module in eval mode, and back into the mode it had."""
+    mode = module is not None and module.training
+    if module is not None:
+        module.eval()
+    try:
+        yield
+    finally:
+        if module is not None:
+            module.train(mode)
 
 
 @contextmanager
