@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fledge.distill.frs import FRS
+from fledge.distill.ifkd import IFKD, AttentionIFKD, Parts
 from fledge.distill.kd_rnet import KDRNet
-from fledge.distill.parts.levels import shared_levels
+from fledge.distill.parts.embedding import Disturbance
+from fledge.distill.parts.frequency import FrequencyReconstruction
+from fledge.distill.parts.levels import SharedLevels, shared_levels
 from fledge.distill.pkd import LEVELS, PKD
-from fledge.method_settings import FRSRecipe, KDRNetRecipe, PKDRecipe
+from fledge.errors import UsageError
+from fledge.method_settings import FRSRecipe, IFKDRecipe, KDRNetRecipe, PKDRecipe
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
+from fledge.models.embedders.orthogonal import orthogonal_map
 from fledge.settings import fixed_weight
 
 
@@ -20,6 +25,54 @@ def _frs(recipe: FRSRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet
     levels = shared_levels(student, teacher)
     weights = fixed_weight(recipe.frs_feat_weight), fixed_weight(recipe.frs_cls_weight)
     return FRS(levels.names, levels.student, levels.teacher, *weights, recipe.frs_ramp_steps)
+
+
+def _ifkd(recipe: IFKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    parts = _ifkd_parts(recipe, levels)
+    if recipe.ifkd_on == "at":
+        projection = _projection(levels.student, levels.teacher, recipe.seed)
+        weight = fixed_weight(recipe.ifkd_at_weight)
+        return AttentionIFKD(levels.names, parts, weight, recipe.ifkd_filter_penalty, projection)
+    return IFKD(
+        levels.names,
+        levels.student,
+        levels.teacher,
+        parts,
+        feat_weight=fixed_weight(recipe.ifkd_feat_weight),
+        head_weight=fixed_weight(recipe.ifkd_head_weight),
+        filter_penalty=recipe.ifkd_filter_penalty,
+        ramp_steps=recipe.ifkd_ramp_steps,
+    )
+
+
+def _ifkd_parts(recipe: IFKDRecipe, levels: SharedLevels) -> Parts:
+    reconstruction = FrequencyReconstruction(
+        levels.names,
+        levels.teacher,
+        radius=(recipe.ifkd_radius_low, recipe.ifkd_radius_high),
+        filter_size=recipe.ifkd_filter_size if recipe.ifkd_train_filter else 0,
+        filter_lr=recipe.ifkd_filter_lr,
+        student=recipe.ifkd_frequency_on == "both",
+        seed=recipe.seed,
+    )
+    return Parts(
+        _disturbance(recipe, levels.teacher),
+        reconstruction if recipe.ifkd_frequency else None,
+        recipe.ifkd_mask,
+        recipe.ifkd_curvature,
+    )
+
+
+def _disturbance(recipe: IFKDRecipe, channels: int) -> Disturbance | None:  # noqa: ARG001
+    if recipe.ifkd_disturbance == "none":
+        return None
+    raise UsageError(f'no embedder: ifkd_disturbance = "{recipe.ifkd_disturbance}": set it to "none"')
+
+
+def _projection(channels_in: int, channels_out: int, seed: int) -> Tensor | None:
+    """A fixed map between widths that differ."""
+    return None if channels_in == channels_out else orthogonal_map(channels_in, channels_out, seed)
 
 
 def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
@@ -45,6 +98,7 @@ def _pkd(recipe: PKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet
 # A method's name in recipes -> its distiller for a student and a teacher.
 DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {
     "frs": _frs,
+    "ifkd": _ifkd,
     "kd_rnet": _kd_rnet,
     "pkd": _pkd,
 }

@@ -15,18 +15,33 @@ from fledge.recipe import DistillRecipe, make_recipe
 from fledge.types import Batch, Targets
 
 CLASSES = ("plane", "ship", "tank")
+IFKD = {"method": "ifkd", "ifkd_disturbance": "none", "ifkd_ramp_steps": 0}
 METHODS: dict[str, dict[str, Any]] = {
     "frs": {"method": "frs", "frs_ramp_steps": 0},
+    "ifkd": IFKD,
+    "ifkd_both": {**IFKD, "ifkd_frequency_on": "both", "ifkd_mask": "ones"},
+    "ifkd_fixed": {**IFKD, "ifkd_train_filter": False},
+    "ifkd_frs": {**IFKD, "ifkd_frequency": False, "ifkd_mask": "frs"},
+    "ifkd_at": {**IFKD, "ifkd_on": "at"},
     "kd_rnet": {"method": "kd_rnet"},
     "kd_rnet_positive": {"method": "kd_rnet", "kd_anchors": "positive", "kd_squared_temperature": True},
     "kd_rnet_sigmoid": {"method": "kd_rnet", "kd_probability": "sigmoid", "kd_temperature": 1.0},
     "kd_rnet_forward": {"method": "kd_rnet", "kd_direction": "teacher_student"},
     "pkd": {"method": "pkd"},
 }
-ON_ANCHORS = [name for name in METHODS if name.startswith(("frs", "kd_rnet"))]  # compare anchor with anchor
+# Compare anchor with anchor.
+ON_ANCHORS = [name for name in METHODS if name.startswith(("frs", "ifkd", "kd_rnet")) and name != "ifkd_at"]
 ASSIGNING = [name for name in METHODS if name.startswith("kd_rnet")]  # ask which anchor learns what
 # Terms that a twin of the student does not bring to 0, and why.
-LEFT_BY_A_TWIN = {"frs": {"kd_feat": "a convolution lies between"}}
+LEFT_BY_A_TWIN = {
+    "frs": {"kd_feat": "a convolution lies between"},
+    "ifkd": {"kd_feat": "a convolution lies between"},
+    "ifkd_both": {"kd_feat": "a convolution lies between"},
+    "ifkd_fixed": {"kd_feat": "a convolution lies between"},
+    "ifkd_frs": {"kd_feat": "a convolution lies between"},
+    "ifkd_at": {"kd_at": "the target is reconstructed"},
+}
+PENALTIES = {"kd_filter"}  # on the distiller's own weights, 0 at the start
 TINY = {"backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "image_size": 64, "overlap": 0}
 
 
@@ -66,7 +81,7 @@ def test_terms(method: str) -> None:
     for name in extra:
         assert name.startswith("kd_")
         assert (terms[name].shape, terms[name].dtype) == ((), torch.float32)
-        assert float(terms[name].detach()) > 0
+        assert float(terms[name].detach()) > 0 or name in PENALTIES
     torch.stack([terms[name] for name in extra]).sum().backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for p in step.student.parameters()]
     assert sum(g is not None and bool((g != 0).any()) for g in gradients) > len(gradients) / 2

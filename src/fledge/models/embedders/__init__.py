@@ -1,0 +1,1 @@
+"""Frozen networks, and plain arithmetic, whose view of an image is handed to distillation."""
