@@ -28,6 +28,7 @@ from fledge.file_evaluation import evaluate_files
 from fledge.inference.model import TorchModel
 from fledge.inference.predictor import Predictor, Source
 from fledge.inference.together import detect_together, own_share
+from fledge.provenance import run_notes
 from fledge.recipe import Recipe
 from fledge.runs import load_model, load_predictor, open_split
 from fledge.training import distill, train, training_batches
@@ -115,7 +116,9 @@ def evaluate(
     chosen = [i for i, s in enumerate(sizes) if s == size]
     samples = [_input(dataset, i, size, recipe) for i in chosen[:: max(1, len(chosen) // 20)][:20]]
     cost = measure_cost(predictor.model.module, size, images=samples)
-    about = {"nms": _suppression(recipe), "labels_sha256": labels_sha256(case)}
+    about: dict[str, Any] = {"nms": _suppression(recipe), "labels_sha256": labels_sha256(case)}
+    if notes := run_notes(Path(run)):
+        about["notes"] = notes
     return Evaluation(score(case, rules), cost, found, dataset, case, about)
 
 

@@ -89,12 +89,17 @@ def build_detector(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet:
 
 
 def build_train_step(recipe: Recipe, student: RotatedRetinaNet, teacher: nn.Module | None) -> TrainStep:
-    """Student, and for a distillation recipe the teacher and the method's distiller."""
+    """Student, and for a distillation recipe the teacher and the method's distiller.
+
+    What the distiller learns besides starts from weights drawn from the recipe's seed.
+    """
     if recipe.method not in DISTILLERS:
         return TrainStep(student, precision=recipe.precision)
     if teacher is None:
         raise UsageError("no teacher: recipe: set `teacher` to the folder of a finished run")
-    distiller = DISTILLERS[recipe.method](recipe, student, teacher)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        distiller = DISTILLERS[recipe.method](recipe, student, teacher)
     shuffled = isinstance(recipe, DistillRecipe) and recipe.teacher_control == "shuffled"
     return TrainStep(student, teacher, distiller, recipe.precision, shuffled)
 

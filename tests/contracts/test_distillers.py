@@ -107,6 +107,20 @@ def test_a_twin_has_nothing_to_teach(method: str) -> None:
         assert float(value.detach()) == (float(alone[name].detach()) if name in alone else 0) or left
 
 
+def test_the_seed_decides_where_a_distiller_starts(method: str) -> None:
+    states = []
+    for seed in (0, 0, 1):
+        torch.rand(3)  # what the global generator has come to does not matter
+        before = torch.get_rng_state()
+        step = train_step(method, detector(0), detector(1), seed=seed)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert step.distiller is not None
+        states.append(step.distiller.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    learnt = [name for name in states[0] if name.endswith("convs.p3.weight")]
+    assert not any(torch.equal(states[0][name], states[2][name]) for name in learnt)
+
+
 def test_the_student_looks_like_a_plain_one(method: str) -> None:
     plain, student = detector(0), detector(0)
     step = train_step(method, student, detector(1))
