@@ -36,6 +36,7 @@ LAYERS = (
         "diagnosis",
         "method_cards",
         "dataset_cards",
+        "pictures",
         "replay",
         "serve",
         "cluster",

@@ -57,17 +57,28 @@ def _ifkd_parts(recipe: IFKDRecipe, levels: SharedLevels) -> Parts:
         seed=recipe.seed,
     )
     return Parts(
-        _disturbance(recipe, levels.teacher),
+        disturbance_named(recipe.ifkd_disturbance, recipe.ifkd_embedder_weights, levels.teacher, recipe.seed),
         reconstruction if recipe.ifkd_frequency else None,
         recipe.ifkd_mask,
         recipe.ifkd_curvature,
     )
 
 
-def _disturbance(recipe: IFKDRecipe, channels: int) -> Disturbance | None:  # noqa: ARG001
-    if recipe.ifkd_disturbance == "none":
+def disturbance_named(name: str, weights: str, channels: int, seed: int) -> Disturbance | None:  # noqa: ARG001
+    """What disturbs a teacher's maps, or None for the name ``none``.
+
+    Args:
+        name: as ``ifkd_disturbance`` in a recipe.
+        weights: file of its weights.
+        channels: of the maps.
+        seed: of the map between widths that differ.
+
+    Raises:
+        UsageError: no such embedder, or its weights are missing.
+    """
+    if name == "none":
         return None
-    raise UsageError(f'no embedder: ifkd_disturbance = "{recipe.ifkd_disturbance}": set it to "none"')
+    raise UsageError(f"no embedder: {name}: name another disturbance, or none")
 
 
 def _projection(channels_in: int, channels_out: int, seed: int) -> Tensor | None:
