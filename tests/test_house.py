@@ -24,6 +24,7 @@ LAYERS = (
     ("engine", "inference", "export", "reporting"),
     ("settings",),
     ("method_settings", "recipe"),
+    ("embedders",),
     ("distillers", "build"),
     ("runs",),
     ("validation",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from fledge.distill.parts.embedding import Disturbance
 from fledge.distill.parts.frequency import FrequencyReconstruction
 from fledge.distill.parts.levels import SharedLevels, shared_levels
 from fledge.distill.pkd import LEVELS, PKD
-from fledge.errors import UsageError
+from fledge.embedders import build_embedder
+from fledge.errors import DataError, UsageError
 from fledge.method_settings import FRSRecipe, IFKDRecipe, KDRNetRecipe, PKDRecipe
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.models.embedders.orthogonal import orthogonal_map
@@ -57,14 +59,20 @@ def _ifkd_parts(recipe: IFKDRecipe, levels: SharedLevels) -> Parts:
         seed=recipe.seed,
     )
     return Parts(
-        disturbance_named(recipe.ifkd_disturbance, recipe.ifkd_embedder_weights, levels.teacher, recipe.seed),
+        disturbance_named(
+            recipe.ifkd_disturbance,
+            recipe.ifkd_embedder_weights,
+            levels.teacher,
+            recipe.seed,
+            recipe.ifkd_embedding_cache,
+        ),
         reconstruction if recipe.ifkd_frequency else None,
         recipe.ifkd_mask,
         recipe.ifkd_curvature,
     )
 
 
-def disturbance_named(name: str, weights: str, channels: int, seed: int) -> Disturbance | None:  # noqa: ARG001
+def disturbance_named(name: str, weights: str, channels: int, seed: int, cache: str = "") -> Disturbance | None:
     """What disturbs a teacher's maps, or None for the name ``none``.
 
     Args:
@@ -72,13 +80,20 @@ def disturbance_named(name: str, weights: str, channels: int, seed: int) -> Dist
         weights: file of its weights.
         channels: of the maps.
         seed: of the map between widths that differ.
+        cache: folder where embeddings are kept; empty for none.
 
     Raises:
-        UsageError: no such embedder, or its weights are missing.
+        UsageError: no such embedder, or its weights are missing; the message says where they are found, and what goes
+            without.
+        DataError: the weights are not those of the embedder.
     """
     if name == "none":
         return None
-    raise UsageError(f"no embedder: {name}: name another disturbance, or none")
+    try:
+        embedder = build_embedder(name, weights, Path(cache) if cache else None)
+    except (UsageError, DataError) as error:
+        raise type(error)(f"{error}; or name another disturbance, such as edges, which have no weights") from error
+    return Disturbance(embedder, channels, _projection(embedder.channels, channels, seed))
 
 
 def _projection(channels_in: int, channels_out: int, seed: int) -> Tensor | None:

@@ -46,6 +46,7 @@ class IFKDRecipe(DistillRecipe):
     # external disturbance
     ifkd_disturbance: str = Field("mobilesam", pattern=r"^(mobilesam|edges|none|timm:.+)$")
     ifkd_embedder_weights: str = ""  # file of its weights; edges have none
+    ifkd_embedding_cache: str = ""  # folder where embeddings are kept, for images that come again pixel by pixel
     # frequency reconstruction
     ifkd_frequency: bool = True
     ifkd_frequency_on: Literal["teacher", "both"] = "teacher"  # whose maps are reconstructed
@@ -68,9 +69,14 @@ class IFKDRecipe(DistillRecipe):
         )
 
     @model_validator(mode="after")
-    def _radii(self) -> Self:
+    def _sound(self) -> Self:
         if self.ifkd_radius_low > self.ifkd_radius_high:
             raise ValueError("ifkd_radius_low is above ifkd_radius_high: swap them")
+        changing = self.photometric or self.rotate_degrees or (self.scale_low, self.scale_high) != (1.0, 1.0)
+        if self.ifkd_embedding_cache and changing:
+            raise ValueError(
+                "ifkd_embedding_cache finds nothing again with photometric, rotate_degrees or scales: leave it out"
+            )
         return self
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -357,3 +358,28 @@ def test_photometric_keeps_equal_channels_equal(channels: int) -> None:
         changed = photometric(grey, 1.0, ALWAYS(seed))
         assert changed.shape == grey.shape
         assert (changed == changed[..., :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "expected"),
+    [
+        ({}, (50, 70), 1),
+        ({"hflip": True}, (50, 70), 2),
+        ({"hflip": True, "vflip": True}, (50, 70), 4),
+        ({"right_angles": True}, (50, 70), 4),
+        ({"right_angles": True, "vflip": True}, (50, 70), 8),
+        ({"right_angles": True, "hflip": True, "vflip": True}, (31, 17), 8),
+        ({"fit": False, "hflip": True}, (64, 40), 2),
+        ({"fit": False}, (65, 40), 0),
+        ({"fit": False}, (40, 80), 0),
+        ({"photometric": 0.1}, (64, 64), 0),
+        ({"scale": (0.9, 1.1)}, (64, 64), 0),
+        ({"rotate_degrees": 5.0}, (64, 64), 0),
+    ],
+)
+def test_views_are_as_many_as_are_seen(options: dict[str, Any], size: tuple[int, int], expected: int) -> None:
+    image = ALWAYS(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    augment = Augment(64, **options)
+    assert augment.views(*size) == expected
+    seen = {augment(image, targets_of(), ALWAYS(seed))[0].tobytes() for seed in range(120)}
+    assert len(seen) == expected or (expected == 0 and len(seen) > 1)

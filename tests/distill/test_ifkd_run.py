@@ -89,3 +89,27 @@ def test_bad_settings_are_named() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             make_recipe({"method": "ifkd", **settings}, "test")
+
+
+def test_edges_disturb_without_weights(data: Path, teacher: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    settings = {"ifkd_disturbance": "edges", "ifkd_embedding_cache": str(cache), "photometric": 0.0, "epochs": 1}
+    run = api.distill(student(data, teacher, **settings), tmp_path / "run")
+    checkpoint = checkpoint_at(run)
+    assert checkpoint is not None
+    manifest = read_manifest(checkpoint)
+    assert manifest["meta"]["lesson"].startswith("disturbance edges: Sobel magnitude")
+    assert not any("embedder" in name for name in state(run))
+    assert list(cache.rglob("*.safetensors"))
+
+
+def test_missing_weights_say_where_they_are_and_what_goes_without(data: Path, teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"mobile_sam\.pt .*SHA-256 6dbb.*MobileSAM.*; or name another disturbance"):
+        api.distill(student(data, teacher, ifkd_disturbance="mobilesam"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cache_that_would_find_nothing_is_refused() -> None:
+    for settings in ({"photometric": 0.5}, {"rotate_degrees": 10.0}, {"scale_low": 0.5}):
+        with pytest.raises(UsageError, match="ifkd_embedding_cache finds nothing again"):
+            make_recipe({"method": "ifkd", "ifkd_embedding_cache": "cache", **settings}, "test")

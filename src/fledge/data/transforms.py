@@ -234,6 +234,18 @@ class Augment:
         )
         return shift(x, y) @ matrix, size
 
+    def views(self, height: int, width: int) -> int:
+        """How many different pictures an image of that size can become; 0 where there is no end of them.
+
+        Where there is one, what a frozen network makes of a picture can be kept instead of computed again.
+        """
+        cropped = not self.fit and max(height, width) - self.image_size >= 1
+        if cropped or self.scale != (1.0, 1.0) or self.rotate_degrees or self.photometric:
+            return 0
+        if self.right_angles:
+            return 8 if self.hflip or self.vflip else 4
+        return (1 + self.hflip) * (1 + self.vflip)
+
     def _place(self, side: float, room: int, where: float, focus: float | None) -> int:
         """Where the scaled image starts along one axis: whole pixels, so that a mere crop copies pixels unchanged."""
         excess = side - room
