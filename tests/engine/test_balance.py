@@ -132,6 +132,19 @@ def test_the_teacher_sees_another_image(data: Path, teacher: Path) -> None:
         shuffled.lessons(student, Batch(batch.images[:1], batch.sizes[:1], batch.targets[:1]))
 
 
+def test_a_distiller_looks_at_the_images_that_the_teacher_sees(data: Path, teacher: Path) -> None:
+    """So that what it makes of them tells as little about the student's as the teacher does."""
+    for control, rolled in (("", 0), ("shuffled", 1)):
+        step, batches = step_and_batches(data, teacher, teacher_control=control)
+        batch = batches[0]
+        seen: list[Batch] = []
+        step.distiller.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[2]))  # type: ignore[union-attr]
+        outputs_of(step, batch)
+        assert torch.equal(seen[0].images, batch.images.roll(rolled, 0))
+        assert torch.equal(seen[0].sizes, batch.sizes.roll(rolled, 0))
+        assert seen[0].targets is batch.targets
+
+
 def test_a_random_teacher_has_other_weights(data: Path, teacher: Path) -> None:
     settings = recipe(data, method="kd_rnet", teacher=str(teacher))
     classes = open_split(settings, data, "train").classes

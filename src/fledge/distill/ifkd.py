@@ -21,8 +21,9 @@ Differs from the paper:
   of Adam at 0.01 and 0.05), bring the feature term to 67 % of its start, adapters without filters to 68 %; with no
   price on the filter it falls below 0.1 %.
 - Equation 11 sums the mask over all places while equation 13 takes it place by place, as here. Vectors are divided by
-  the root of their length before they enter the ball (curvature 1): otherwise the mask is constant.
-- With equation 9's mixed symbols the curvature is c throughout, and (-f_t) ⊕ f_s is meant in equation 10.
+  the root of the number of channels before they enter the ball (curvature 1), where otherwise all would lie at the
+  rim and the mask be constant.
+- Equations 9 and 10 mix symbols: the curvature is c throughout, and (-f_t) ⊕ f_s is meant.
 - What is said of teacher and student around equation 13 is exchanged; the student is the prediction. The term is
   reported less its floor, as for FRS, whose 500 steps of rising weights are taken, too.
 - With a part off, the target is the teacher's own map (EDE), maps pass unchanged (FDR), the mask is that of FRS or 1

@@ -57,13 +57,14 @@ class TrainStep(nn.Module):
         """The distiller's terms for the student's outputs; none without a distiller."""
         if self.distiller is None or self._teacher is None:
             return {}
+        shown = self._shown(batch)
         with torch.no_grad():
-            lesson = self._outputs(self._teacher, self._shown(batch))
-        terms: dict[str, Tensor] = self.distiller(outputs, lesson, batch)
+            lesson = self._outputs(self._teacher, shown)
+        terms: dict[str, Tensor] = self.distiller(outputs, lesson, shown)
         return terms
 
     def _shown(self, batch: Batch) -> Batch:
-        """What the teacher sees."""
+        """What the teacher sees, and a distiller that looks at images; the targets are the student's."""
         if not self.shuffled:
             return batch
         if len(batch.images) < 2:
@@ -71,7 +72,7 @@ class TrainStep(nn.Module):
                 'a batch of one image: teacher_control = "shuffled": there is no other image for the teacher to see: '
                 "raise batch_size, or lower accumulate"
             )
-        return replace(batch, images=batch.images.roll(1, dims=0))
+        return replace(batch, images=batch.images.roll(1, dims=0), sizes=batch.sizes.roll(1, dims=0))
 
     def _outputs(self, detector: nn.Module, batch: Batch) -> Outputs:
         if self.precision == "fp32":
