@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests.distill.doubles import Means
 from tests.faults.tiny import recipe, tiles
 from typer.testing import CliRunner
 
 from fledge import api
 from fledge.cli import app
+from fledge.distill.parts.embedding import Disturbance
 from fledge.errors import FledgeError, UsageError
+from fledge.models.embedders.orthogonal import orthogonal_map
 from fledge.pictures.lesson import _corner, batch_of, class_vectors, compared, open_lesson, stages
 from fledge.pictures.page import _all_pairs
 from fledge.runs import open_split
@@ -94,6 +98,14 @@ def test_what_is_compared_is_what_the_method_compares(runs: dict[str, Path]) -> 
         lesson.step(batch)
     torch.testing.assert_close(found, seen[0])
     assert list(stages(lesson, batch, "p3")) == ["teacher", "teacher reconstructed", "student"]
+    other = replace(lesson, disturbance=Disturbance(Means(), 16, orthogonal_map(3, 16, 0)))
+    maps = stages(other, batch, "p3")
+    assert list(maps) == ["teacher", "disturbance", "teacher disturbed", "teacher reconstructed", "student"]
+    torch.testing.assert_close(maps["teacher disturbed"] - maps["teacher"], maps["disturbance"])
+    assert 0 < float(maps["disturbance"].min()) < float(maps["disturbance"].max()) < 1
+    changed = compared(other, batch, "p3")
+    assert changed is not None
+    torch.testing.assert_close(changed[1], maps["teacher reconstructed"])
 
 
 def test_vectors_of_classes_by_hand(runs: dict[str, Path]) -> None:

@@ -99,7 +99,8 @@ def stages(lesson: Lesson, batch: Batch, level: str) -> dict[str, Tensor]:
         raise UsageError(f"no level {level!r} in both networks: use one of {', '.join(student.features)}")
     found = {"teacher": teacher.features[level]}
     if lesson.disturbance is not None:
-        found["teacher disturbed"] = disturbed(found["teacher"], lesson.disturbance(batch))
+        found["disturbance"] = disturbed(torch.zeros_like(found["teacher"]), lesson.disturbance(batch))
+        found["teacher disturbed"] = found["teacher"] + found["disturbance"]
     reconstruction = getattr(getattr(lesson.step.distiller, "parts", None), "reconstruction", None)
     if reconstruction is not None:
         scores = {level: richness(logits_by_level(teacher)[level])}
