@@ -108,6 +108,12 @@ def test_what_is_compared_is_what_the_method_compares(runs: dict[str, Path]) -> 
     torch.testing.assert_close(changed[1], maps["teacher reconstructed"])
 
 
+def test_a_disturbance_can_be_shown_for_any_run(runs: dict[str, Path], tmp_path: Path) -> None:
+    call(runs["kd_rnet"], "--count", 1, "--disturbance", "edges", "--out", tmp_path)
+    assert {"01-disturbance.png", "01-teacher-disturbed.png"} <= {p.name for p in tmp_path.iterdir()}
+    assert "Disturbed by edges: Sobel magnitude" in (tmp_path / "pictures.html").read_text()
+
+
 def test_vectors_of_classes_by_hand(runs: dict[str, Path]) -> None:
     lesson = open_lesson({"pkd": runs["pkd"]}, "", "", torch.device("cpu"))
     dataset = open_split(lesson.recipe, lesson.recipe.data, "val", lesson.step.student.classes)  # type: ignore[arg-type]
