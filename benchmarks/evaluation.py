@@ -11,6 +11,7 @@ have to agree to 1e-12 before any time is printed. Nothing is read from files; c
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import resource
 import statistics
@@ -236,9 +237,11 @@ python benchmarks/evaluation.py {arguments}
 {options.detections:,} detections, {options.objects:,} objects, {options.images} images, {CLASSES} classes of very
 unequal size, ten IoU thresholds from 0.5 to 0.95. Everything is in memory: reading files is not counted. All evaluators
 agree to 1e-12 (shapely to 1e-9), or the benchmark stops. The plain loop goes through classes and detections in Python,
-for one threshold after the other as the DOTA devkit is called, or for all at once.
+for one threshold after the other as the DOTA devkit is called, or for all at once, which the ratio in
+[evaluation](../evaluation.md#speed) refers to.
 
-{machine}; medians of {options.repeats} runs for fledge, one run for the others:
+{machine}; processor time, medians of {options.repeats} runs for fledge, one run for the others. The load of the machine
+at the end was {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.
 
 | Evaluator | CPU s | times fledge's |
 |---|---|---|

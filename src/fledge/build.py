@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # Mean and standard deviation of the channels of images that have not three: bytes spread over their range.
 BAND_MEAN, BAND_STD = 127.5, 64.0
+_DISTILLER = 2_000_003  # from a recipe's seed to that of its distiller's own weights
 BOX_LOSSES: dict[str, BoxLoss] = {
     "kld": kld_box_loss,
     "gwd": gwd_box_loss,
@@ -65,11 +67,11 @@ def build_detector(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet:
     channels = pixel_rule(recipe).channels
     statistics = {} if channels == 3 else {"mean": [BAND_MEAN] * channels, "std": [BAND_STD] * channels}
     anchors = AnchorGrid(scale=recipe.anchor_scale, octaves=recipe.anchor_octaves, ratios=recipe.anchor_ratios)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with _drawn_from(recipe.seed):
         backbone = Backbone(name, recipe.frozen_stages, recipe.freeze_norm, channels, **options)
         neck = FPN(backbone.channels, recipe.neck_channels)
-        head = RetinaHead(len(classes), anchors.per_cell, recipe.neck_channels, recipe.head_convs, recipe.head_norm)
+        sizes = (len(classes), anchors.per_cell, recipe.neck_channels, recipe.head_convs)
+        head = RetinaHead(*sizes, norm=recipe.head_norm, box_bins=recipe.box_bins)
     detector = RotatedRetinaNet(
         backbone,
         neck,
@@ -89,19 +91,23 @@ def build_detector(recipe: Recipe, classes: Sequence[str]) -> RotatedRetinaNet:
 
 
 def build_train_step(recipe: Recipe, student: RotatedRetinaNet, teacher: nn.Module | None) -> TrainStep:
-    """Student, and for a distillation recipe the teacher and the method's distiller.
-
-    What the distiller learns besides starts from weights drawn from the recipe's seed.
-    """
+    """Student, and for a distillation recipe the teacher and the method's distiller."""
     if recipe.method not in DISTILLERS:
         return TrainStep(student, precision=recipe.precision)
     if teacher is None:
         raise UsageError("no teacher: recipe: set `teacher` to the folder of a finished run")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with _drawn_from(recipe.seed + _DISTILLER):
         distiller = DISTILLERS[recipe.method](recipe, student, teacher)
     shuffled = isinstance(recipe, DistillRecipe) and recipe.teacher_control == "shuffled"
     return TrainStep(student, teacher, distiller, recipe.precision, shuffled)
+
+
+@contextmanager
+def _drawn_from(seed: int) -> Iterator[None]:
+    """Fresh weights come from a seed, and leave the random numbers of the process as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def pick_device(name: str) -> torch.device:

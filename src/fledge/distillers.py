@@ -8,19 +8,51 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fledge.distill.crosskd import CrossKD
 from fledge.distill.frs import FRS
 from fledge.distill.ifkd import IFKD, AttentionIFKD, Parts
 from fledge.distill.kd_rnet import KDRNet
+from fledge.distill.ld import LD
 from fledge.distill.parts.embedding import Disturbance
 from fledge.distill.parts.frequency import FrequencyReconstruction
 from fledge.distill.parts.levels import SharedLevels, shared_levels
 from fledge.distill.pkd import LEVELS, PKD
 from fledge.embedders import build_embedder
 from fledge.errors import DataError, UsageError
-from fledge.method_settings import FRSRecipe, IFKDRecipe, KDRNetRecipe, PKDRecipe
+from fledge.geometry.coder import decode
+from fledge.losses.giou import giou_loss
+from fledge.losses.kld import kld_loss
+from fledge.losses.rotated_iou import rotated_iou_loss
+from fledge.method_settings import CrossKDRecipe, FRSRecipe, IFKDRecipe, KDRNetRecipe, LDRecipe, PKDRecipe
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.models.embedders.orthogonal import orthogonal_map
+from fledge.models.heads import RetinaHead
 from fledge.settings import fixed_weight
+
+BOX_TERMS = {"kld": kld_loss, "rotated_iou": rotated_iou_loss, "giou": giou_loss}
+
+
+def _crosskd(recipe: CrossKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    own, other = _heads("CrossKD", student, teacher)
+    if min(own.convs, other.convs) < recipe.crosskd_rest:
+        raise UsageError(
+            f"too short a head: crosskd_rest is {recipe.crosskd_rest}, convolutions of the student's head {own.convs}, "
+            f"of the teacher's {other.convs}: lower crosskd_rest"
+        )
+    for head in (own, other):
+        head.tap = head.convs - recipe.crosskd_rest
+    return CrossKD(
+        student.assign,
+        student.anchor_boxes,
+        decode,
+        BOX_TERMS[recipe.crosskd_box_loss],
+        other.finish,
+        own.channels,
+        other.channels,
+        shared_levels(student, teacher).names,
+        cls_weight=fixed_weight(recipe.crosskd_cls_weight),
+        box_weight=fixed_weight(recipe.crosskd_box_weight),
+    )
 
 
 def _frs(recipe: FRSRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
@@ -116,15 +148,46 @@ def _kd_rnet(recipe: KDRNetRecipe, student: RotatedRetinaNet, teacher: nn.Module
     )
 
 
+def _ld(recipe: LDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    own, other = _heads("LD", student, teacher)
+    if not own.box_bins == other.box_bins > 0:
+        raise UsageError(
+            f"LD needs heads with distributions over the same values: box_bins: student {own.box_bins}, teacher "
+            f"{other.box_bins}: set the same number, such as 17, in both recipes"
+        )
+    return LD(
+        student.assign,
+        student.anchor_boxes,
+        student.assigner.positive_iou,
+        own.box_bins,
+        weight=fixed_weight(recipe.ld_weight),
+        vlr_weight=fixed_weight(recipe.ld_vlr_weight),
+        temperature=recipe.ld_temperature,
+    )
+
+
 def _pkd(recipe: PKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
     levels = shared_levels(student, teacher)
     return PKD(levels.student, levels.teacher, fixed_weight(recipe.pkd_weight), levels.only(LEVELS))
 
 
+def _heads(method: str, student: nn.Module, teacher: nn.Module) -> tuple[RetinaHead, RetinaHead]:
+    """The heads of both detectors, for methods that read inside them."""
+    heads = student.head, teacher.head
+    if not (isinstance(heads[0], RetinaHead) and isinstance(heads[1], RetinaHead)):
+        raise UsageError(
+            f"{method} reads inside RetinaNet's head: student {type(heads[0]).__name__}, teacher "
+            f"{type(heads[1]).__name__}: choose such detectors, or a method that compares features"
+        )
+    return heads[0], heads[1]
+
+
 # A method's name in recipes -> its distiller for a student and a teacher.
 DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {
+    "crosskd": _crosskd,
     "frs": _frs,
     "ifkd": _ifkd,
     "kd_rnet": _kd_rnet,
+    "ld": _ld,
     "pkd": _pkd,
 }

@@ -1,4 +1,4 @@
-"""The table of networks that see images for a distiller, by name."""
+"""The table of embedders: from a name and a file of weights to what sees images for a distiller."""
 
 from __future__ import annotations
 

@@ -21,6 +21,22 @@ class DistillRecipe(Recipe):
         return {}
 
 
+class CrossKDRecipe(DistillRecipe):
+    """Settings of a CrossKD run: those of the student, and the two terms."""
+
+    method: Literal["crosskd"] = "crosskd"  # type: ignore[assignment]
+    crosskd_cls_weight: Weight = 1.0
+    crosskd_box_weight: Weight = 1.0
+    crosskd_rest: int = Field(
+        1, ge=0
+    )  # convolutions of the teacher's head that the student's features still go through
+    crosskd_box_loss: Literal["kld", "rotated_iou", "giou"] = "kld"
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_cross_cls": "crosskd_cls_weight", "kd_cross_box": "crosskd_box_weight"}
+
+
 class FRSRecipe(DistillRecipe):
     """Settings of an FRS run: those of the student, and the two distillation terms."""
 
@@ -62,11 +78,12 @@ class IFKDRecipe(DistillRecipe):
 
     def weight_fields(self) -> dict[str, str]:
         """From the method's loss terms to the settings that weigh them."""
-        terms = {"kd_feat": "ifkd_feat_weight", "kd_head": "ifkd_head_weight"}
-        terms = terms if self.ifkd_on == "frs" else {"kd_at": "ifkd_at_weight"}
-        return (
-            {**terms, "kd_filter": "ifkd_filter_penalty"} if self.ifkd_frequency and self.ifkd_train_filter else terms
-        )
+        terms = {"kd_at": "ifkd_at_weight"}
+        if self.ifkd_on == "frs":
+            terms = {"kd_feat": "ifkd_feat_weight", "kd_head": "ifkd_head_weight"}
+        if self.ifkd_frequency and self.ifkd_train_filter:
+            terms["kd_filter"] = "ifkd_filter_penalty"
+        return terms
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -98,6 +115,19 @@ class KDRNetRecipe(DistillRecipe):
         return {"kd_cls": "kd_cls_weight", "kd_box": "kd_box_weight"}
 
 
+class LDRecipe(DistillRecipe):
+    """Settings of an LD run: those of the student, which needs ``box_bins`` like its teacher, and the two terms."""
+
+    method: Literal["ld"] = "ld"  # type: ignore[assignment]
+    ld_weight: Weight = 10.0
+    ld_vlr_weight: Weight = 2.5
+    ld_temperature: float = Field(10.0, gt=0)
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_ld": "ld_weight", "kd_ld_vlr": "ld_vlr_weight"}
+
+
 class PKDRecipe(DistillRecipe):
     """Settings of a PKD run: those of the student, and the weight of the feature term."""
 
@@ -118,8 +148,10 @@ def for_classes(recipe: Recipe, count: int) -> Recipe:
 
 METHODS: dict[str, type[Recipe]] = {
     "none": Recipe,
+    "crosskd": CrossKDRecipe,
     "frs": FRSRecipe,
     "ifkd": IFKDRecipe,
     "kd_rnet": KDRNetRecipe,
+    "ld": LDRecipe,
     "pkd": PKDRecipe,
 }

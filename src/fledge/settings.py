@@ -50,6 +50,7 @@ class Recipe(BaseModel):
     neck_channels: int = Field(256, ge=8)
     head_convs: int = Field(4, ge=1)
     head_norm: bool = False  # group normalisation in the head
+    box_bins: int = Field(0, ge=0)  # values a box delta is the mean of, by a distribution over them; 0: no distribution
     anchor_scale: float = Field(4.0, gt=0)
     anchor_octaves: int = Field(3, ge=1)
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
@@ -100,6 +101,8 @@ class Recipe(BaseModel):
             raise ValueError("overlap is not smaller than image_size: lower it")
         if self.batch_size % self.accumulate:
             raise ValueError("batch_size is no multiple of accumulate: change one")
+        if 0 < self.box_bins < 3:
+            raise ValueError("box_bins is 1 or 2: set it to 0, or to at least 3, such as 9 or 17")
         if any(band < 1 for band in self.bands) or len(set(self.bands)) < len(self.bands):
             raise ValueError("bands count from 1, each once: correct them")
         if self.keep_best and not self.eval_every:

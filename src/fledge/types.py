@@ -106,7 +106,8 @@ class Outputs:
     Attributes:
         logits: L tensors (B, A, K, H, W), raw class scores of the A anchors of each cell (before the sigmoid).
         codes: L tensors (B, A, 5, H, W), raw box deltas in the same layout.
-        features: named feature maps (B, C, H, W): backbone ``c3`` … ``c5`` and neck ``p3`` … ``p7``.
+        features: named feature maps (B, C, H, W): backbone ``c3`` … ``c5`` and neck ``p3`` … ``p7``; maps of a head
+            that a distiller reads are named ``cls_stack.p3`` and so on.
     """
 
     logits: tuple[Tensor, ...]

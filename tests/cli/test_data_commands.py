@@ -105,6 +105,28 @@ def test_convert(data: Path, tmp_path: Path, run: Any) -> None:
     assert (code, "no such folder" in err) == (3, True)
 
 
+@pytest.mark.parametrize("form", ["ohd_sjtu", "hrsc2016", "shiprsimagenet", "ssdd", "rsdd", "nwpu_vhr10", "ucas_aod"])
+def test_convert_to_the_form_of_a_public_set(data: Path, tmp_path: Path, run: Any, form: str) -> None:
+    """Every form; classes it does not have stop the command, and --remap helps."""
+    path = data / "val" / "labelTxt" / "c.txt"
+    path.write_text(path.read_text().replace("ship", "ferry-boat"))
+    arguments = ("convert", data, "--to", form, "--out", tmp_path / "out")
+    new = {"shiprsimagenet": "Ferry", "ucas_aod": "car", "nwpu_vhr10": "ship", "hrsc2016": "ship"}.get(form, "ferry")
+    if form == "ucas_aod" or form == "shiprsimagenet":
+        code, _, err = run(*arguments)
+        assert (code, f"no object can be written: {data}: the labels name ferry-boat, ship; {form} has" in err) == (
+            3,
+            True,
+        )
+    code, out, _ = run(*arguments, "--remap", f"ferry boat={new}", "--remap", f"ship={new}")
+    assert (code, "train: 2 images, 9 objects, 0 ignored" in out) == (0, True)
+    assert ("changed: " in out) == (form not in ("shiprsimagenet", "ssdd", "rsdd", "hrsc2016"))
+    dataset = open_dataset(tmp_path / "out", "val")
+    assert (dataset.format, dataset.summary().objects[new]) == (form, 1)
+    code, _, err = run(*arguments, "--remap", "ship")
+    assert (code, "not OLD=NEW: --remap ship" in err) == (2, True)
+
+
 def test_the_format_to_read_can_be_named(data: Path, tmp_path: Path, run: Any) -> None:
     """The same folder as DOTA's oriented boxes and as the upright ones around them."""
     arguments = ("--to", "yolo", "--split", "val", "--images", "link")

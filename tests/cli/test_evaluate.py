@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from fledge import api
 from fledge.cli import app
 from fledge.data.synthetic import write_dataset
 from fledge.errors import UsageError
+from fledge.evaluation.breakdown import breakdown
+from fledge.evaluation.protocols import PROTOCOLS
 from fledge.recipe import make_recipe
 
 FIGURES = ("AP50", "AP75", "AP50:95")
@@ -51,9 +54,31 @@ def call(*arguments: object) -> str:
 def test_one_split_is_a_flat_record(run: Path, tmp_path: Path) -> None:
     out = call(run, "--out", tmp_path / "one.json")
     record = json.loads((tmp_path / "one.json").read_text())
-    assert {*FIGURES, "classes", "images", "protocol", "nms", "labels_sha256", "cost", "trust"} == set(record)
+    assert {*FIGURES, "classes", "images", "protocol", "nms", "labels_sha256", "cost", "trust", "parts"} == set(record)
     assert record["images"] == 4  # of eval_data, not of the folder trained on
     assert "minus" not in out
+
+
+def test_sizes_and_aspects_are_printed_and_kept(run: Path, tmp_path: Path) -> None:
+    """Every object is in one part of each kind; the figures are those of the function."""
+    out = call(run, "--split", "train", "--split", "val", "--protocol", "dior_r", "--out", tmp_path / "two.json")
+    record = json.loads((tmp_path / "two.json").read_text())["splits"]["val"]
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if "│" in line]
+    shown = {row[0]: row[1:] for row in rows}  # the last split comes last
+    parts = breakdown(api.evaluate(run, protocol="dior_r", device="cpu").case, PROTOCOLS["dior_r"], "aspect")
+    for kind in ("size", "aspect"):
+        total = sum(row["objects"] for row in record["classes"].values())
+        assert sum(part["objects"] for part in record["parts"][kind].values()) == total > 0
+        assert {f"{kind}: {name}" for name in record["parts"][kind]} <= set(shown)
+    for name, part in parts.items():
+        kept, means = record["parts"]["aspect"][name], {"AP50": part.mean(0.5), "AP75": part.mean(0.75)}
+        assert kept == {"objects": part.objects.sum(), **{key: rounded(value) for key, value in means.items()}}
+        assert shown[f"aspect: {name}"][0] == str(part.objects.sum())
+        assert (shown[f"aspect: {name}"][1] == "–") == (kept["AP50"] is None)
+
+
+def rounded(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def test_two_splits_have_a_gap(run: Path, tmp_path: Path) -> None:

@@ -109,3 +109,11 @@ def test_types_of_ships_by_the_last_digits_of_their_id(tmp_path: Path) -> None:
     make(tmp_path, *(ship(48, 32, 40, 10, 0).replace("100000006", number) for number in bad))
     with pytest.raises(DataError, match=r"^5 problems in.*\n  .*1\.xml:4: Class_ID is '100000021': write 1000000"):
         open_dataset(tmp_path, "test", form="hrsc2016_types")
+
+
+def test_a_renaming_names_the_classes(tmp_path: Path) -> None:
+    """Without a class list the renamed one counts; that of a format with fixed classes, too."""
+    dataset = open_dataset(make(tmp_path, ship(48, 32, 40, 10, 0)), "test", remap={"ship": "vessel"})
+    assert (dataset.classes, dataset.labels.tolist()) == (("vessel",), [0])
+    ignored = open_dataset(tmp_path, "test", remap={"ship": ""})
+    assert (ignored.classes, ignored.ignore.tolist()) == ((), [True])

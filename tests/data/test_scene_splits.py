@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,3 +104,21 @@ def test_lists(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="save it as UTF-8"):
         pick_listed(dataset, path)
+
+
+@given(
+    st.lists(st.sampled_from([b"c0/0000.jpg", b"c1/0001", b"0002.jpg", b"\xff", b"\0", b"..", b"/", b"", b" 7", b"x"]))
+)
+@settings(max_examples=60)
+def test_any_list_is_read_or_refused_with_its_lines(words: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.txt"
+        path.write_bytes(b"\n".join(words))
+        try:
+            picked = pick_listed(made([3, 2]), path)
+        except DataError as error:
+            head, *lines = str(error).split("\n")
+            assert str(path) in (lines or [head])[0]
+            assert all(re.match(rf"  {re.escape(str(path))}:\d+: |  … and", line) for line in lines)
+        else:
+            assert len(picked.names) == len(set(picked.names)) > 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.data.miniatures import image, shiprsimagenet, text
 
-from fledge.data.catalogue.shiprsimagenet import LEVELS
+from fledge.data.catalogue.shiprsimagenet import LEVELS, level_numbers
 from fledge.data.datasets import open_dataset
 from fledge.errors import DataError
 
@@ -80,3 +80,33 @@ def test_its_coco_files(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path, "ShipRSImageNet_bbox_train_level_0", form="coco")
     assert (dataset.classes, dataset.labels.tolist()) == (("Ship", "Dock"), [1])
     assert dataset.quads.reshape(-1).tolist() == list(QUAD)
+
+
+# Level 2 and the classes of level 3 in it, written out; all others of level 2 have one, of their own name.
+FAMILIES = {
+    "Aircraft Carrier": "Other Aircraft Carrier, Enterprise, Nimitz, Midway",
+    "Cruiser": "Ticonderoga",
+    "Destroyer": "Other Destroyer, Atago DD, Arleigh Burke DD, Hatsuyuki DD, Hyuga DD, Asagiri DD",
+    "Frigate": "Other Frigate, Perry FF",
+    "Landing": (
+        "Other Landing, YuTing LL, YuDeng LL, YuDao LL, YuZhao LL, Austin LL, Osumi LL, Wasp LL, LSD 41 LL, LHA LL"
+    ),
+    "Auxiliary Ships": (
+        "Other Auxiliary Ship, Medical Ship, Test Ship, Training Ship, AOE, Masyuu AS, Sanantonio AS, EPF"
+    ),
+}
+MERCHANTS = (
+    *("Other Merchant", "Container Ship", "RoRo", "Cargo", "Barge", "Tugboat", "Ferry", "Yacht", "Sailboat"),
+    *("Fishing Vessel", "Oil Tanker", "Hovercraft", "Motorboat"),
+)
+
+
+def test_the_family_of_every_ship() -> None:
+    family = {name: parent for parent, names in FAMILIES.items() for name in names.split(", ")}
+    for number, name in enumerate(LEVELS[3], start=1):
+        parent = family.get(name, name)
+        kind = "Merchant" if parent in MERCHANTS else parent if parent in ("Dock", "Other Ship") else "Warship"
+        numbers = level_numbers(number)
+        found = [names[k - 1] for names, k in zip(LEVELS, numbers, strict=True)]
+        assert found == ["Dock" if kind == "Dock" else "Ship", kind, parent, name]
+    assert level_numbers(40) == (1, 3, 15, 40)

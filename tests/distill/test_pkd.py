@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.faults.tiny import recipe
 from torch import Tensor
 
-from fledge.distill.pkd import PKD, pearson_loss, standardised
+from fledge.build import build_detector, build_train_step
+from fledge.distill.pkd import LEVELS, PKD, pearson_loss, standardised
 from fledge.types import Batch, Outputs
 
 EMPTY = Batch(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.tensor([[8, 8]]), ())
@@ -107,3 +111,22 @@ def test_a_student_learns_the_pattern() -> None:
         torch.autograd.backward(loss)
         optimizer.step()
     assert loss.item() < 0.05
+
+
+def test_the_convolutions_between_come_from_the_seed() -> None:
+    """Whatever the process has drawn before, and the process goes on as if nothing had been drawn."""
+
+    def drawn(seed: int, before: int) -> dict[str, Tensor]:
+        settings = recipe(Path("none"), method="pkd", seed=seed)
+        student = build_detector(settings, ["a"])
+        teacher = build_detector(recipe(Path("none"), neck_channels=16), ["a"])
+        torch.manual_seed(before)
+        state = torch.get_rng_state()
+        step = build_train_step(settings, student, teacher)
+        assert torch.equal(torch.get_rng_state(), state)
+        return {name: value for name, value in step.state_dict().items() if name.startswith("distiller.")}
+
+    first, again, other = drawn(1, 0), drawn(1, 5), drawn(2, 0)
+    assert first.keys() == {f"distiller.adapters.{level}.{part}" for level in LEVELS for part in ("weight", "bias")}
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not any(torch.equal(value, other[name]) for name, value in first.items())

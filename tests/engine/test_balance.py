@@ -77,8 +77,9 @@ def test_a_term_that_outweighs_the_task_is_named() -> None:
 
 
 def test_raw_values_are_before_the_weights(data: Path, teacher: Path) -> None:
-    step, _ = step_and_batches(data, teacher, kd_cls_weight=0.5, kd_box_weight=0.0)
+    step, batches = step_and_batches(data, teacher, kd_cls_weight=0.5, kd_box_weight=0.0)
     assert raw_terms(step, {"kd_cls": 2.0, "kd_box": 0.0, "cls": 1.0}) == {"raw/kd_cls": 4.0}
+    assert gradient_ratios(step, batches).keys() == {"kd_cls"}  # no warning of a term that was switched off
 
 
 def test_they_are_logged(data: Path, teacher: Path, tmp_path: Path) -> None:
@@ -145,14 +146,38 @@ def test_a_distiller_looks_at_the_images_that_the_teacher_sees(data: Path, teach
         assert seen[0].targets is batch.targets
 
 
-def test_a_random_teacher_has_other_weights(data: Path, teacher: Path) -> None:
-    settings = recipe(data, method="kd_rnet", teacher=str(teacher))
-    classes = open_split(settings, data, "train").classes
-    trained = load_teacher(settings, classes)
-    control = load_teacher(settings.model_copy(update={"teacher_control": "random"}), classes)
-    assert trained is not None
+def test_a_random_teacher_was_never_trained(data: Path, teacher: Path) -> None:
+    step, batches = step_and_batches(data, teacher, teacher_control="random")
+    control = step._teacher
+    _, theirs, meta = load_detector(teacher)
+    student = recipe(data, method="kd_rnet", teacher=str(teacher))
+    trained, start = load_teacher(student, meta["classes"]), build_detector(theirs, meta["classes"])
     assert control is not None
-    assert not torch.equal(next(trained.parameters()), next(control.parameters()))
+    assert trained is not None
+    # Neither what the teacher became, nor what it began with, nor the student: no matrix of weights is the same.
+    matrices = {name: p for name, p in control.named_parameters() if p.ndim > 1}
+    for other in (trained, start, build_detector(student, meta["classes"])):
+        weights = dict(other.named_parameters())
+        assert not [name for name, p in matrices.items() if torch.equal(p, weights[name])]
+    # No step has left a trace: means and variances are those of a new network, which the trained one's are not.
+    new, seen = dict(start.named_buffers()), dict(trained.named_buffers())
+    assert all(torch.equal(value, new[name]) for name, value in control.named_buffers())
+    assert not all(torch.equal(value, new[name]) for name, value in seen.items())
+    outputs = step.student(batches[0].images)
+    taught: dict[str, Tensor] = step.distiller(outputs, control(batches[0].images), batches[0])  # type: ignore[misc]
+    got = step.lessons(outputs, batches[0])
+    assert {k: v.item() for k, v in got.items()} == pytest.approx({k: v.item() for k, v in taught.items()})
+
+
+def test_neck_and_head_are_inherited_and_nothing_else() -> None:
+    own, source = (build_detector(recipe(Path("none"), seed=seed), ["a", "b"]) for seed in (1, 2))
+    before = {name: value.clone() for name, value in own.state_dict().items()}
+    inherit_head(own, source, "x")
+    given = source.state_dict()
+    for name, value in own.state_dict().items():
+        assert torch.equal(value, (given if name.startswith(("neck.", "head.")) else before)[name]), name
+    changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], own.state_dict()[name])}
+    assert changed == {"neck", "head"}
 
 
 def test_a_head_is_inherited(data: Path, teacher: Path, tmp_path: Path) -> None:
@@ -164,8 +189,12 @@ def test_a_head_is_inherited(data: Path, teacher: Path, tmp_path: Path) -> None:
     )
     own, source = (load_detector(r)[0].state_dict() for r in (run, teacher))
     assert [k for k in own if k.startswith("backbone.") and own[k].shape != source[k].shape]
-    heads = [k for k in own if k.startswith("head.")]
-    assert all(torch.allclose(own[k], source[k], atol=1e-5) for k in heads)
+    fitting = [k for k in own if k.startswith(("neck.", "head.")) and own[k].shape == source[k].shape]
+    assert {k.partition(".")[0] for k in fitting} == {"neck", "head"}
+    # A layer that does not fit is the student's own as a whole, its biases as well.
+    misfits = {k.rpartition(".")[0] for k in own if k in source and own[k].shape != source[k].shape}
+    fitting = [k for k in fitting if k.rpartition(".")[0] not in misfits]
+    assert all(torch.allclose(own[k], source[k], atol=1e-5) for k in fitting)
     other = recipe(data, epochs=1, neck_channels=16, inherit=str(teacher))
     with pytest.raises(DataError, match="nothing to inherit"):
         inherit_head(build_detector(other, ["a"]), build_detector(recipe(data), ["a"]), "x")

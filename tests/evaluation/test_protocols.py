@@ -264,3 +264,27 @@ def test_the_slow_overlap_by_hand() -> None:
     assert overlap(dart, [(0.0, 1.5), (0.25, 1.5), (0.25, 2.5), (0.0, 2.5)]) == pytest.approx(0)
     assert overlap(dart, square, over_first=True) == pytest.approx(2 / 6)
     assert overlap(square, [(1.0, 0.0), (3.0, 0.0), (3.0, 2.0), (1.0, 2.0)][::-1]) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("name", ["dota", "dota_task2", "coco_oriented"])
+def test_more_images_than_sixteen_bits_change_nothing(name: str) -> None:
+    """The same images far apart among empty ones, so that another sort and long gaps between the images are met."""
+    protocol = replace(PROTOCOLS[name], library="")
+    the = random_case(3)
+    far = [30_000 * (k + 1) for k in range(len(the.images))]
+    objects = replace(the.objects, image=np.array(far)[the.objects.image])
+    found = replace(the.found, image=np.array(far)[the.found.image])
+    spread = Case(tuple(map(str, range(far[-1] + 9))), the.classes, objects, found)
+    first, second = score(the, protocol), score(spread, protocol)
+    np.testing.assert_array_equal(first.ap, second.ap)
+    assert np.isfinite(first.ap).any()
+
+
+def test_horizontal_boxes_that_share_the_last_pixel() -> None:
+    """With whole pixels, boxes side by side share a column of them; a pixel further apart they do not."""
+    rule = replace(PROTOCOLS["dota_task2"], thresholds=(0.1,))
+    for gap, iou in ((0, 1 / 7), (1, 0.0), (2, 0.0)):
+        quads = rectangle(0, 0, 3, 3), rectangle(3 + gap, 0, 3, 3)
+        the = match(case([(0, 0, quads[0], "")], [(0, 0, 0.9, quads[1])], 1, 1), rule)
+        assert the.best_iou.tolist() == [pytest.approx(iou, abs=1e-15)]
+        assert the.best_object.tolist() == [0 if iou else -1]

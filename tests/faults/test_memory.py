@@ -7,6 +7,7 @@ import resource
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.faults.child import fresh
@@ -14,8 +15,12 @@ from torch import Tensor
 
 from fledge.assign.max_iou import MaxIoUAssigner
 from fledge.build import build_detector, build_train_step
+from fledge.evaluation.average_precision import score
+from fledge.evaluation.case import Case, Found, Objects
+from fledge.evaluation.protocols import PROTOCOLS
 from fledge.geometry import operators
 from fledge.geometry.anchors import AnchorGrid
+from fledge.geometry.boxes import corners
 from fledge.geometry.iou import rotated_iou, rotated_iou_pairs
 from fledge.geometry.nms import rotated_nms
 from fledge.recipe import make_recipe
@@ -107,6 +112,31 @@ def suppress() -> None:
     print("tensors", int(operators.nms_as_tensors(table, labels, 0.1).sum()))
 
 
+def crowd(detections: int, objects: int, images: int, side: int) -> Case:
+    """Objects all over some images, and detections near them, each with one of 10,000 scores; five classes."""
+    rng = np.random.default_rng(0)
+    boxes = scattered(objects, side, 8, 40).double().numpy()
+    source = rng.integers(0, objects, detections)
+    near = boxes[source] + rng.normal(0, 1, (detections, 5)) * (1, 1, 1, 1, 0.1)
+    near[:, 2:4] = near[:, 2:4].clip(1)
+    image, label = rng.integers(0, images, objects), rng.integers(0, 5, objects)
+    flags = rng.random(objects) < 0.05, rng.random(objects) < 0.001
+    truth = Objects(image, label, corners(torch.from_numpy(boxes)).numpy(), boxes, *flags)
+    scores, quads = rng.random(detections).round(4), corners(torch.from_numpy(near)).numpy()
+    found = Found(image[source], label[source], scores, quads, near)
+    return Case(tuple(map(str, range(images))), tuple("abcde"), truth, found)
+
+
+def evaluate() -> None:
+    rules = [PROTOCOLS[name] for name in ("dota", "box_area", "coco_oriented")]
+    many, one = crowd(100_000, 30_000, 500, 1024), crowd(20_000, 5_000, 1, 512)
+    for rule in rules:
+        score(crowd(100, 30, 3, 128), rule)  # loads the compiled loops
+    allow(64 * MIB)
+    for case in (many, one):
+        print(*(f"{score(case, rule).mean(0.5):.6f}" for rule in rules))
+
+
 def test_the_limit_is_one() -> None:
     with fresh(greedy) as child:
         ended = child.end()
@@ -129,6 +159,17 @@ def test_suppression_of_100_000_boxes() -> None:
     scattered, stacked, tensors = (int(line.split()[1]) for line in ended.out.splitlines())
     assert scattered == len(rotated_nms(*many(), 0.1))
     assert (stacked, tensors > 10_000) == (1, True)
+
+
+def test_an_evaluation_of_many_and_of_a_crowd() -> None:
+    """100,000 detections of 30,000 objects in 500 images, and 20,000 of 5,000 that lie on each other in one image: an
+    evaluation at ten thresholds takes 64 MiB beside them.
+    """
+    with fresh(evaluate) as child:
+        ended = child.end(120)
+    assert ended.code == 0, ended.out
+    many, one = ([float(figure) for figure in line.split()] for line in ended.out.splitlines())
+    assert all(0.1 < figure < 1 for figure in (*many, *one)), ended.out
 
 
 @pytest.mark.slow

@@ -46,7 +46,8 @@ def test_initial_probability_is_the_prior(prior: float) -> None:
     torch.manual_seed(0)
     head = RetinaHead(classes=5, anchors=9, channels=16, convs=2, prior=prior)
     with torch.no_grad():
-        logits, codes = head([torch.randn(2, 16, 4, 4), torch.randn(2, 16, 2, 2)])
+        logits, codes, named = head({"p3": torch.randn(2, 16, 4, 4), "p4": torch.randn(2, 16, 2, 2)})
+    assert not named
     assert [tuple(x.shape) for x in logits] == [(2, 9, 5, 4, 4), (2, 9, 5, 2, 2)]
     assert [tuple(x.shape) for x in codes] == [(2, 9, 5, 4, 4), (2, 9, 5, 2, 2)]
     scores = torch.cat([x.flatten() for x in logits]).sigmoid()
@@ -60,7 +61,7 @@ def test_one_head_for_all_levels_and_two_stacks() -> None:
     assert sum(p.ndim == 4 for p in head.parameters()) == 2 * 4 + 2
     x = torch.randn(1, 8, 3, 3)
     with torch.no_grad():
-        logits, codes = head([x, x])
+        logits, codes, _ = head({"p3": x, "p4": x})
     assert torch.equal(logits[0], logits[1])
     assert torch.equal(codes[0], codes[1])
 

@@ -74,6 +74,11 @@ def test_parts_by_size_and_aspect(data: Path) -> None:
     assert "| size: small | 12 | 87.50 |" in markdown(result)
     assert "| size: large | 0 | – |" in markdown(result)
     assert "aspect: 2 to 4" in report_page(result, "fledge evaluate").html()
+    printed = call("--detections", data / "ours", "--ground-truth", data / "data", "--protocol", "box_area,fair1m")
+    rows = [[cell.strip() for cell in row.strip("│").split("│")] for row in printed.splitlines()]
+    assert "by size and aspect ratio (box_area)" in printed
+    assert ["size: small", "12", "87.50", "87.50", "87.50"] in rows
+    assert ["size: large", "0", "–", "–", "–"] in rows
 
 
 def test_the_command_says_how_the_figures_came_about(data: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from fledge.engine.metric_log import read_metrics
 from fledge.errors import NumericError, UsageError
-from fledge.recipe import load_recipe
+from fledge.recipe import DistillRecipe, load_recipe
 from fledge.study import jobs, runner
 from fledge.study.compare import compare_runs
 from fledge.study.jobs import run_job
@@ -60,6 +61,7 @@ def test_from_the_file_to_the_report(tmp_path: Path) -> None:
     resolved = {r["arm"]: r["resolved"] for r in found.records}
     assert isinstance(resolved["kd"]["kd_cls_weight"], float)  # "auto:0.3" has become a number
     assert resolved["shuffled"]["teacher_control"] == "shuffled"
+    check_controls({r["arm"]: tmp_path / "out" / "runs" / r["key"] / "run" for r in found.records})
 
     again = study(file, tmp_path / "out", workers=1)
     assert len(STARTED) == 22  # nothing is run twice
@@ -67,6 +69,25 @@ def test_from_the_file_to_the_report(tmp_path: Path) -> None:
     (tmp_path / "out" / "records" / f"{found.records[0]['key']}.json").unlink()
     study(file, tmp_path / "out", workers=1)
     assert len(STARTED) == 23
+
+
+def check_controls(runs: dict[str, Path]) -> None:
+    """What the runs of the controls were given; what they make of it is tested with training."""
+    recipes = {name: load_recipe(run / "recipe.toml") for name, run in runs.items()}
+    steps = {name: read_metrics(run / "metrics.csv")[-1][0] for name, run in runs.items()}
+    assert steps == {**dict.fromkeys(runs, steps["none"]), "longer": 3 * steps["none"]}
+    kd, itself = recipes["kd"], recipes["itself"]
+    assert isinstance(kd, DistillRecipe)
+    assert isinstance(itself, DistillRecipe)
+    for name, control in (("kd", ""), ("random", "random"), ("shuffled", "shuffled")):
+        recipe = recipes[name]
+        assert isinstance(recipe, DistillRecipe)
+        assert (recipe.teacher, recipe.teacher_control) == (kd.teacher, control)
+    assert not isinstance(recipes["inherit"], DistillRecipe)
+    assert (recipes["inherit"].inherit, recipes["none"].inherit) == (kd.teacher, "")
+    assert itself.teacher != kd.teacher
+    own = load_recipe(Path(itself.teacher) / "recipe.toml")  # the student alone, at the method's rate, another seed
+    assert own == recipes["none"].model_copy(update={"lr": kd.lr, "seed": 0})
 
 
 def test_more_seeds_run_only_what_is_new(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fledge.cli.renaming import RemapOption, renaming
 from fledge.cli.tile import (
     DataArgument,
     FolderOption,
@@ -34,6 +35,7 @@ def convert(
     split: SplitOption = None,
     images: Annotated[Images, typer.Option("--images", help="Copy the image files, or link to them.")] = Images.copy,
     from_: FormOption = None,
+    remap: RemapOption = None,
     skip_bad_labels: SkipOption = False,
     allow_unlabelled: UnlabelledOption = False,
 ) -> None:
@@ -46,6 +48,8 @@ def convert(
         fledge convert HIT-UAV --to yolo_obb --out hit_yolo --images link
 
         fledge convert DIOR --from dior --to coco --out dior_coco
+
+        fledge convert mydata --to shiprsimagenet --remap boat="Other Ship" --out mydata_ships
     """
     from fledge.data.conversion import convert_dataset
     from fledge.engine.progress import progress
@@ -60,6 +64,7 @@ def convert(
         skip_bad_labels=skip_bad_labels,
         allow_unlabelled=allow_unlabelled,
         form=from_,
+        remap=renaming(remap or []),
     )
     for name, counts in report.splits.items():
         print(f"{name}: {counts.images} images, {sum(counts.objects.values())} objects, {counts.ignored} ignored")

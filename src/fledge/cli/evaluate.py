@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fledge.cli.renaming import RemapOption, renaming
 from fledge.evaluation.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -36,10 +38,7 @@ def evaluate(
         str,
         typer.Option("--protocol", help=f"Whose rules: {', '.join(PROTOCOLS)}."),
     ] = "box_area",
-    remap: Annotated[
-        list[str] | None,
-        typer.Option("--remap", metavar="OLD=NEW", help="Read a class under another name; `OLD=` ignores its objects."),
-    ] = None,
+    remap: RemapOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -100,10 +99,10 @@ def evaluate(
     elif detections is not None or run is None:
         from fledge.cli.evaluate_files import Options, evaluate_files
 
-        more = Options(protocol, _renaming(remap or []), compare, trained_on, merge, skip_bad_labels, out)
+        more = Options(protocol, renaming(remap or []), compare, trained_on, merge, skip_bad_labels, out)
         evaluate_files(run, ground_truth, detections, split or [], more)
     else:
-        _of_run(run, data, [*split] if split else [None], protocol, _renaming(remap or []), out, device)
+        _of_run(run, data, [*split] if split else [None], protocol, renaming(remap or []), out, device)
 
 
 def _refuse_strays(of_run: dict[str, Any], of_files: dict[str, Any]) -> None:
@@ -132,9 +131,9 @@ def _of_run(
     from rich.console import Console
 
     from fledge import api
-    from fledge.cli.evaluate_files import show_run
+    from fledge.cli.evaluate_files import parts_table, show_run
     from fledge.errors import UsageError
-    from fledge.evaluation.summary import evaluation_record, splits_record
+    from fledge.evaluation.summary import evaluation_record, parts_record, splits_record
     from fledge.evaluation.trust import trust_line, trust_record
     from fledge.files import write_json
     from fledge.provenance import run_checks
@@ -146,7 +145,9 @@ def _of_run(
     records = {r.dataset.split: evaluation_record(r.metrics, r.cost, r.about) for r in results}
     console = Console()
     for result, (name, record) in zip(results, records.items(), strict=True):
+        record["parts"] = parts_record(result.case, result.metrics.protocol)
         console.print(_classes(record, f"{run} on {name}"))
+        console.print(parts_table(record["parts"], _percent, "by size and aspect ratio"))
         print(f"{result.metrics.images} images of {result.dataset.root}")
         print("\n".join(_rules(record)))
         checks = run_checks(run, result.dataset, result.metrics)
@@ -169,15 +170,6 @@ def _of_run(
     if out and out.suffix == ".json":
         write_json(out, everything if len(records) > 1 else next(iter(records.values())))
         print(f"written: {out}")
-
-
-def _renaming(items: list[str]) -> dict[str, str]:
-    from fledge.errors import UsageError
-
-    for item in items:
-        if not item.partition("=")[0].strip() or "=" not in item:
-            raise UsageError(f"not OLD=NEW: --remap {item}: write for example --remap van=car, or --remap van=")
-    return {old.strip(): new.strip() for old, _, new in (item.partition("=") for item in items)}
 
 
 def _classes(record: dict[str, Any], title: str) -> Table:
@@ -231,4 +223,4 @@ def _one_sided(row: dict[str, Any], records: dict[str, dict[str, Any]]) -> list[
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}".replace("-", "−")
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}".replace("-", "−")

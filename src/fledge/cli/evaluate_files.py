@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -105,11 +106,15 @@ def show(result: Result, out: Path | None) -> None:
     """Print a result; write it to ``out``: a JSON file, or a folder with everything."""
     from rich.console import Console
 
+    from fledge.evaluation.summary import parts_record
     from fledge.evaluation.trust import trust_line
     from fledge.files import write_json
-    from fledge.reporting.tables import comparison_line, result_record, rules
+    from fledge.reporting.tables import comparison_line, percent, result_record, rules
 
-    Console().print(_table(result))
+    console, first = Console(), result.metrics[0].protocol
+    console.print(_table(result))
+    by = f" ({first.name})" if len(result.metrics) > 1 else ""
+    console.print(parts_table(parts_record(result.case, first), percent, f"by size and aspect ratio{by}"))
     print("\n".join(rules(result)))
     print(trust_line(result.checks))
     if result.comparison:
@@ -145,6 +150,21 @@ def show_run(
     if out:
         _write(result, out)
     return result_record(result) if protocols else {}
+
+
+def parts_table(
+    parts: Mapping[str, Mapping[str, Mapping[str, Any]]], shown: Callable[[float], str], title: str
+) -> Table:
+    """Objects and means of each size and aspect ratio, from a record's ``parts``."""
+    from rich.table import Table
+
+    rows = {f"{kind}: {name}": dict(part) for kind, named in parts.items() for name, part in named.items()}
+    figures = [key for key in next(iter(rows.values())) if key != "objects"]
+    table = Table("part", "objects", *figures, title=title)
+    for name, part in rows.items():
+        values = (math.nan if part[key] is None else part[key] for key in figures)
+        table.add_row(name, str(part["objects"]), *map(shown, values))
+    return table
 
 
 def _write(result: Result, out: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from fledge.cli.renaming import RemapOption, renaming
+
 
 class ImageFormat(StrEnum):
     """How the pixels of tiles are written."""
@@ -28,6 +30,13 @@ class LabelFormat(StrEnum):
     hit_uav_xml = "hit_uav_xml"
     dior_r = "dior_r"
     fair1m = "fair1m"
+    ohd_sjtu = "ohd_sjtu"
+    hrsc2016 = "hrsc2016"
+    shiprsimagenet = "shiprsimagenet"
+    ssdd = "ssdd"
+    rsdd = "rsdd"
+    nwpu_vhr10 = "nwpu_vhr10"
+    ucas_aod = "ucas_aod"
     voc = "voc"
     yolo = "yolo"
     geojson = "geojson"
@@ -70,6 +79,7 @@ def tile(
         int, typer.Option("--workers", min=1, help="Threads; each holds one image in memory. The result is the same.")
     ] = 4,
     from_: FormOption = None,
+    remap: RemapOption = None,
     skip_bad_labels: SkipOption = False,
     allow_unlabelled: UnlabelledOption = False,
 ) -> None:
@@ -101,6 +111,7 @@ def tile(
         skip_bad_labels=skip_bad_labels,
         allow_unlabelled=allow_unlabelled,
         form=from_,
+        remap=renaming(remap or []),
     )
     for name, tiled in report.splits.items():
         empty = f"{tiled.empty} without" + (f" ({tiled.left_out} of these left out)" if tiled.left_out else "")

@@ -92,7 +92,8 @@ def convert_dataset(
 def _convert(dataset: DetectionDataset, root: Path, form: str, link: bool, progress: Progress) -> None:
     folder = root / WRITERS[form].image_folder(dataset.split)
     # Not every image is called like its file: parts of FAIR1M use the same file names.
-    names = [f"{name}{path.suffix}" for name, path in zip(dataset.ids, dataset.paths, strict=True)]
+    stems = WRITERS[form].image_names(dataset)
+    names = [f"{stem}{path.suffix}" for stem, path in zip(stems, dataset.paths, strict=True)]
     with progress(f"convert {dataset.split}", len(dataset)) as advance:
         for i, (path, name) in enumerate(zip(dataset.paths, names, strict=True)):
             copy_file(path, folder / name, link)

@@ -125,9 +125,10 @@ def tile_dataset(
 
 
 def fingerprint(dataset: DetectionDataset) -> str:
-    """What determines the tiles of a split, in 32 characters: its images' names, sizes and times of change, and its
-    objects."""
-    state = hashlib.blake2b("\n".join(map(str, dataset.paths)).encode("utf-8", "surrogateescape"), digest_size=16)
+    """What determines the tiles of a split, in 32 characters: its images' names, sizes and times of change, its
+    classes, and its objects."""
+    names = "\n".join([*map(str, dataset.paths), *dataset.classes])
+    state = hashlib.blake2b(names.encode("utf-8", "surrogateescape"), digest_size=16)
     objects = (dataset.quads, dataset.labels, dataset.difficult, dataset.ignore, dataset.offsets)
     for part in (dataset.sizes, dataset.stamps, *objects):
         state.update(np.ascontiguousarray(part).data)
@@ -141,7 +142,7 @@ def _write_split(
     writer = WRITERS[writing.form]
     images = root / writer.image_folder(dataset.split)
     with progress(f"tile {dataset.split}", len(dataset)) as advance:
-        cutter = Cutter(dataset, tiled, images, writing.images)
+        cutter = Cutter(dataset, tiled, writer.image_names(tiled.index), images, writing.images)
         cuts = []
         for image, done in enumerate(in_order(cutter.cut, len(dataset), writing.workers)):
             cuts.append(done)

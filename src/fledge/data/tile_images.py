@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fledge.data.labels import DetectionDataset
-from fledge.data.raster import MAX_PIXELS
+from fledge.data.raster import IMAGE_SUFFIXES, MAX_PIXELS
 from fledge.data.samples import ImageForm, Stored, encode_stored, read_stored, resize_stored
 from fledge.data.staging import place, placed
 from fledge.data.tiling import TiledSplit, scaled_size
@@ -18,7 +19,7 @@ from fledge.errors import DataError
 
 
 class TileFile(NamedTuple):
-    """A tile on disk: its file name, x and y in the scaled image, the rate, and the SHA-256 of the file."""
+    """A tile on disk: its file below the folder of images, x and y in the scaled image, the rate, and its SHA-256."""
 
     file: str
     x: int
@@ -41,18 +42,29 @@ class CutImage(NamedTuple):
 
 
 class Cutter:
-    """Writes the tiles of one image after the other into a folder; those that are there already stay."""
+    """Writes the tiles of one image after the other into a folder; those that are there already stay.
 
-    def __init__(self, dataset: DetectionDataset, tiled: TiledSplit, folder: Path, form: ImageForm) -> None:
-        self.dataset, self.tiled, self.folder, self.form = dataset, tiled, folder, form
-        self.there = {path.stem: path for path in folder.iterdir() if placed(path)} if folder.is_dir() else {}
+    Args:
+        dataset: the split to cut.
+        tiled: its tiles.
+        names: their files below the folder, without suffix.
+        folder: where the tiles go.
+        form: how they are encoded.
+    """
+
+    def __init__(
+        self, dataset: DetectionDataset, tiled: TiledSplit, names: Sequence[str], folder: Path, form: ImageForm
+    ) -> None:
+        self.dataset, self.tiled, self.names, self.folder, self.form = dataset, tiled, names, folder, form
+        found = (path for path in folder.rglob("*") if path.suffix in IMAGE_SUFFIXES and placed(path))
+        self.there = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found}
         self.bounds = np.searchsorted(tiled.source, np.arange(len(dataset) + 1)).tolist()
 
     def cut(self, image: int) -> CutImage:
         """Write the tiles of one image that are not there yet."""
         tiles = range(self.bounds[image], self.bounds[image + 1])
         written = {}
-        missing = [tile for tile in tiles if self.tiled.index.ids[tile] not in self.there]
+        missing = [tile for tile in tiles if self.names[tile] not in self.there]
         if missing:
             stored = _read(self.dataset, image)
             for rate in dict.fromkeys(self.tiled.rate[missing].tolist()):
@@ -83,17 +95,17 @@ class Cutter:
             factors = columns / scaled.samples.shape[1], rows / scaled.samples.shape[0]
             window = window._replace(place=scaled.place.window(x, y, *factors))
         data, suffix = encode_stored(window, self.form, self.dataset.paths[image])
-        path = self.folder / f"{self.tiled.index.ids[tile]}{suffix}"
+        path = self.folder / f"{self.names[tile]}{suffix}"
         place(path, data)
         return self._tile(tile, path, data)
 
     def _found(self, tile: int) -> TileFile:
-        path = self.there[self.tiled.index.ids[tile]]
+        path = self.there[self.names[tile]]
         return self._tile(tile, path, path.read_bytes())
 
     def _tile(self, tile: int, path: Path, data: bytes) -> TileFile:
         x, y = self.tiled.origin[tile].tolist()
-        return TileFile(path.name, x, y, float(self.tiled.rate[tile]), _sha256(data))
+        return TileFile(path.relative_to(self.folder).as_posix(), x, y, float(self.tiled.rate[tile]), _sha256(data))
 
 
 def _sha256(data: bytes) -> str:

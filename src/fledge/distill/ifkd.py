@@ -52,6 +52,7 @@ from fledge.distill.parts.embedding import Disturbance, disturbed
 from fledge.distill.parts.frequency import FrequencyReconstruction
 from fledge.distill.parts.hyperbolic import hyperbolic_mask
 from fledge.distill.parts.levels import Adapters, Ramp, check_same_grid, logits_by_level, pair
+from fledge.distributed import mean_over_processes
 from fledge.types import Batch, Outputs, at_least_float32
 
 Mask = Literal["hyperbolic", "frs", "ones"]
@@ -210,7 +211,7 @@ def masked_attention_loss(student: Tensor, target: Tensor, mask: Tensor) -> Tens
     weighted by a mask (B, 1, H, W) brought to mean 1 over the batch; mean over the images.
     """
     own, other = (F.normalize(x.square().mean(dim=1).flatten(1)) for x in (student, target))
-    mask = mask.flatten(1) / mask.mean().clamp(min=1e-6)
+    mask = mask.flatten(1) / mean_over_processes(mask.mean()).clamp(min=1e-6)
     return ((own - other).square() * mask).sum(dim=1).mean() / 2
 
 

@@ -141,14 +141,14 @@ class KDRNet(nn.Module):
         chosen = assignment.valid if self.anchors == "valid" else assignment.positive
         cls = class_divergence(
             _rows(student.logits, chosen),
-            _rows(teacher.logits, chosen),
+            _rows(teacher.logits, chosen).detach(),
             self.temperature,
             self.probability,
             self.direction,
         )
         box = box_difference(
             _rows(student.codes, assignment.positive),
-            _rows(teacher.codes, assignment.positive),
+            _rows(teacher.codes, assignment.positive).detach(),
             self.box_temperature,
         )
         divisor = share_of_positives(assignment.positives, cls.device)

@@ -21,17 +21,18 @@ def gradient_ratios(step: TrainStep, batches: Iterable[Batch]) -> dict[str, floa
 
     Over several batches the norms are added up first, so that one without an object, whose task is nothing, does not
     count for more than the others. The student is run once more, in float32; no weight, gradient or statistic changes.
-    The distiller is in eval mode meanwhile, so that a weight that rises from 0 counts in full. A term that does not
-    depend on the student, such as a penalty on the distiller's own weights, is left out.
-    Infinite where the task has no gradient, NaN where neither has.
+    The distiller is in eval mode meanwhile, so that a weight that rises from 0 counts in full. Infinite where the task
+    has no gradient, NaN where neither has. Left out are terms with the weight 0, and those that do not depend on the
+    student, such as a penalty on the distiller's own weights.
     """
+    weights: Mapping[str, float] = getattr(step.distiller, "weights", {})
     totals: dict[str, float] = {}
     task = 0.0
     for batch in batches:
         reference, norms = _norms(step, batch)
         task += reference
-        for name, norm in norms.items():
-            totals[name] = totals.get(name, 0.0) + norm
+        for name in (name for name in norms if weights.get(name, 1.0)):
+            totals[name] = totals.get(name, 0.0) + norms[name]
     return {name: _ratio(norm, task) for name, norm in totals.items()}
 
 

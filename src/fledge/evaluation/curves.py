@@ -56,12 +56,14 @@ def average_precisions(outcome: NDArray[np.int8], objects: int, interpolation: I
         objects: how many were to be found, at least one.
         interpolation: see ``average_precision``.
     """
+    from fledge.evaluation.kernels import counted_at_hits
+
     ap = np.empty(len(outcome))
     for t, row in enumerate(outcome):
         # The envelope changes at true positives only.
-        hits = np.flatnonzero(row == 1)
-        true = np.arange(1, len(hits) + 1)
-        ap[t] = average_precision(true / objects, true / np.cumsum(row >= 0)[hits], interpolation)
+        counted = counted_at_hits(row)
+        true = np.arange(1, len(counted) + 1)
+        ap[t] = average_precision(true / objects, true / counted, interpolation)
     return ap
 
 

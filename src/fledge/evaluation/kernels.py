@@ -18,25 +18,25 @@ def best_overlaps(
     first: Outlines,
     second: Outlines,
     visit: Ints,
-    begin: Ints,
-    end: Ints,
+    wanted: Ints,
+    keys: Ints,
     upright: bool,
     pixel: float,
     over_first: bool,
     least: float,
 ) -> tuple[Floats, Ints, Ints, Ints, Floats]:
-    """For each of D shapes the one of G others, within a range of them, that it overlaps most.
+    """For each of D shapes the one of G others, of those with its key, that it overlaps most.
 
     Args:
         first: the D shapes.
         second: the G others.
-        visit: (V,) rows of the D shapes to look at.
-        begin: (V,) first row of the others each is compared with.
-        end: (V,) row after the last one.
+        visit: (V,) rows of the D shapes to look at, by rising key.
+        wanted: (V,) their keys.
+        keys: (G,) those of the others, rising.
         upright: compare the horizontal hulls.
         pixel: added to their widths and heights.
         over_first: take the share of the first shape that is covered instead of IoU.
-        least: also list the pairs that overlap at least so much; above 1 for none.
+        least: also list the pairs that overlap at least so much, above 0; above 1 for none.
 
     Returns:
         (D,) best overlaps, 0 where there is none; (D,) rows of the others, the first of equals, or -1; (2, D) where the
@@ -45,10 +45,14 @@ def best_overlaps(
     best, chosen = np.zeros(len(first[2])), np.full(len(first[2]), -1, np.int64)
     spans = np.zeros((2, len(best)), np.int64)
     rows, values, used = np.empty(1024, np.int64), np.empty(1024), 0
+    hulls = _columns(second[3])
+    near, begin, end = np.empty(len(keys), np.int64), 0, 0
     for v in range(len(visit)):
         i = visit[v]
         spans[0, i] = used
-        for j in range(begin[v], end[v]):
+        if end == 0 or wanted[v] != wanted[v - 1]:
+            begin, end = _next_range(keys, wanted[v], end)
+        for j in near[: _near(first[3], i, hulls, begin, end, pixel, near)]:
             bound = _bound(first, second, i, j, upright, pixel, over_first)
             if bound <= best[i] and bound < least:
                 continue
@@ -62,6 +66,48 @@ def best_overlaps(
                 used += 1
         spans[1, i] = used - spans[0, i]
     return best, chosen, spans, rows[:used], values[:used]
+
+
+@compiled
+def _next_range(keys: Ints, wanted: int, start: int) -> tuple[int, int]:
+    """First row from ``start`` on with a key that is wanted, and the row after the last one."""
+    while start < len(keys) and keys[start] < wanted:
+        start += 1
+    end = start
+    while end < len(keys) and keys[end] == wanted:
+        end += 1
+    return start, end
+
+
+@compiled
+def _columns(hulls: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Left, top, right and bottom of (N, 4) hulls, each on its own so that a loop over them reads what it needs."""
+    return hulls[:, 0].copy(), hulls[:, 1].copy(), hulls[:, 2].copy(), hulls[:, 3].copy()
+
+
+@compiled
+def _near(
+    hulls: Floats,
+    i: int,
+    others: tuple[Floats, Floats, Floats, Floats],
+    begin: int,
+    end: int,
+    pixel: float,
+    near: Ints,
+) -> int:
+    """Write the rows, of a range, whose hulls may meet hull ``i``; how many there are.
+
+    Most pairs end here, so it is comparisons only, without a branch. Those left out are apart by comparison (with a
+    pixel to spare, where pixels are added); what is not a number is kept.
+    """
+    left, top, right, bottom = others
+    slack = 2 * pixel
+    x1, y1, x2, y2 = hulls[i, 0] - slack, hulls[i, 1] - slack, hulls[i, 2] + slack, hulls[i, 3] + slack
+    count = 0
+    for j in range(begin, end):
+        near[count] = j
+        count += not ((left[j] >= x2) | (right[j] <= x1) | (top[j] >= y2) | (bottom[j] <= y1))
+    return count
 
 
 @compiled
@@ -181,3 +227,14 @@ def _best_free(
         if match >= 0:
             break
     return match, most
+
+
+@compiled
+def counted_at_hits(outcome: NDArray[np.int8]) -> Ints:
+    """How many of the detections up to each true positive count, it included, from their fates (N,) as above."""
+    counted, hits, total = np.empty(len(outcome) + 1, np.int64), 0, 0
+    for fate in outcome:
+        total += fate >= 0
+        counted[hits] = total
+        hits += fate == 1
+    return counted[:hits]

@@ -126,9 +126,13 @@ def find_overlaps(case: Case, protocol: Protocol) -> Overlaps:
 def falling(scores: Floats, labels: Ints) -> Ints:
     """Rows (D,) by label, then falling score; equal scores in input order."""
     order = np.argsort(-scores, kind="stable")
-    # Labels of 16 bits are sorted by radix, which takes no comparisons.
-    names = labels.astype(np.uint16) if len(labels) and labels.max() < 1 << 16 else labels
-    return order[np.argsort(names[order], kind="stable")]
+    return order[_by(labels[order])]
+
+
+def _by(keys: Ints) -> Ints:
+    """Rows (N,) by key (N,), none of them negative; equal keys in input order."""
+    # Numbers of 16 bits are sorted by radix, which takes no comparisons.
+    return np.argsort(keys.astype(np.uint16) if len(keys) and keys.max() < 1 << 16 else keys, kind="stable")
 
 
 def _scan(
@@ -148,14 +152,11 @@ def _scan(
     from fledge.evaluation.kernels import best_overlaps
     from fledge.geometry.quad_kernels import outlines
 
-    rows = rows[np.argsort(groups[1][rows], kind="stable")]
-    visit = np.argsort(groups[0], kind="stable")  # neighbours in an image one after the other
-    keys, wanted = groups[1][rows], groups[0][visit]
-    begin, end = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
+    rows = rows[_by(groups[1][rows])]
+    visit = _by(groups[0])  # neighbours in an image one after the other
+    keys = (groups[0][visit], groups[1][rows])
     rule = (protocol.iou == "horizontal", protocol.pixel, over_found, least)
-    best, chosen, spans, pairs, values = best_overlaps(
-        outlines(shapes), outlines(others[rows]), visit, begin, end, *rule
-    )
+    best, chosen, spans, pairs, values = best_overlaps(outlines(shapes), outlines(others[rows]), visit, *keys, *rule)
     return best, np.where(chosen >= 0, rows[chosen] if len(rows) else -1, -1), spans, rows[pairs], values
 
 
@@ -170,7 +171,7 @@ def _passed_over(order: Ints, groups: Ints, protocol: Protocol) -> Flags:
     """Which of (D,) detections come after the largest number of their image and class, given the order by score."""
     late = np.zeros(len(order), dtype=np.bool_)
     if protocol.max_detections is not None and len(order):
-        together = order[np.argsort(groups[order], kind="stable")]
+        together = order[_by(groups[order])]
         first = np.flatnonzero(np.diff(groups[together], prepend=groups[together[0]] - 1))
         sizes = np.diff(first, append=len(order))
         place = np.arange(len(order)) - np.repeat(first, sizes)

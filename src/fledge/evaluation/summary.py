@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fledge.evaluation.average_precision import Metrics
+from fledge.evaluation.breakdown import breakdown
+from fledge.evaluation.case import Case
 from fledge.evaluation.cost import Cost
 from fledge.evaluation.protocols import Protocol
 
@@ -74,6 +76,18 @@ def protocol_record(protocol: Protocol) -> dict[str, Any]:
         "unit": protocol.unit,
         "thresholds": list(protocol.thresholds),
         "source": protocol.source,
+    }
+
+
+def parts_record(case: Case, protocol: Protocol) -> dict[str, dict[str, dict[str, Any]]]:
+    """Objects and means (0…1, None where undefined) by ``size`` and by ``aspect``, of each part by its name."""
+    kinds: tuple[Literal["size", "aspect"], ...] = ("size", "aspect")
+    return {
+        kind: {
+            name: {"objects": int(part.objects.sum()), **means(part)}
+            for name, part in breakdown(case, protocol, kind).items()
+        }
+        for kind in kinds
     }
 
 

@@ -29,24 +29,21 @@ def outlines(quads: Floats) -> Outlines:
     n = len(quads)
     crosses = np.empty(n, np.bool_)
     for i in range(n):
-        crosses[i] = _crosses_itself(quads[i])
+        crosses[i] = _crosses_itself(quads, i)
     origins, hulls = quads[:, 0].copy(), np.empty((n, 4))
     edges, areas = np.zeros((n, 6 if crosses.any() else 4, 5)), np.empty(n)
     for i in range(n):
-        quad, hull = quads[i], hulls[i]
-        total = 0.0
-        hull[0] = hull[1] = math.inf
-        hull[2] = hull[3] = -math.inf
+        total, left, top, right, bottom = 0.0, math.inf, math.inf, -math.inf, -math.inf
         for k in range(4):
-            x, y = quad[k, 0], quad[k, 1]
-            hull[0], hull[1] = min(hull[0], x), min(hull[1], y)
-            hull[2], hull[3] = max(hull[2], x), max(hull[3], y)
+            x, y = quads[i, k, 0], quads[i, k, 1]
+            left, top, right, bottom = min(left, x), min(top, y), max(right, x), max(bottom, y)
             total += x + y
-        area = _lobes(quad, edges[i]) if crosses[i] else _loop(quad, edges[i])
-        extent = max(hull[2] - hull[0], hull[3] - hull[1])
+        area = _lobes(quads, edges, i) if crosses[i] else _loop(quads, edges, i)
+        extent = max(right - left, bottom - top)
         areas[i] = 0.0 if area <= _FLAT * extent * extent else area
         if not math.isfinite(total):
-            areas[i], hull[:] = math.nan, math.nan
+            areas[i] = left = top = right = bottom = math.nan
+        hulls[i, 0], hulls[i, 1], hulls[i, 2], hulls[i, 3] = left, top, right, bottom
     return origins, edges, areas, hulls
 
 
@@ -95,56 +92,75 @@ def _intersection(edges1: Floats, edges2: Floats, dx: float, dy: float) -> float
 
 
 @compiled
-def _turn(a: Floats, b: Floats, c: Floats) -> float:
+def _turn(ax: float, ay: float, bx: float, by: float, cx: float, cy: float) -> float:
     """Twice the signed area of a, b, c."""
-    return float((b[0] - a[0]) * (c[1] - b[1]) - (b[1] - a[1]) * (c[0] - b[0]))
+    return (bx - ax) * (cy - by) - (by - ay) * (cx - bx)
+
+
+# Numbers are passed one by one, and rows by their index: a view of a row costs more than what is done with it.
+@compiled
+def _turns(quads: Floats, i: int) -> tuple[float, float, float, float]:
+    """Twice the signed areas of the corners 012, 230, 123 and 301 of quad i."""
+    ax, ay, bx, by = quads[i, 0, 0], quads[i, 0, 1], quads[i, 1, 0], quads[i, 1, 1]
+    cx, cy, dx, dy = quads[i, 2, 0], quads[i, 2, 1], quads[i, 3, 0], quads[i, 3, 1]
+    return (
+        _turn(ax, ay, bx, by, cx, cy),
+        _turn(cx, cy, dx, dy, ax, ay),
+        _turn(bx, by, cx, cy, dx, dy),
+        _turn(dx, dy, ax, ay, bx, by),
+    )
 
 
 @compiled
-def _crosses_itself(quad: Floats) -> bool:
-    a, b, c, d = quad[0], quad[1], quad[2], quad[3]
-    return (_turn(a, b, c) < 0) != (_turn(c, d, a) < 0) and (_turn(b, c, d) < 0) != (_turn(d, a, b) < 0)
+def _crosses_itself(quads: Floats, i: int) -> bool:
+    abc, cda, bcd, dab = _turns(quads, i)
+    return (abc < 0) != (cda < 0) and (bcd < 0) != (dab < 0)
 
 
 @compiled
-def _edge(x1: float, y1: float, x2: float, y2: float, sign: float, out: Floats) -> float:
-    """Write an edge as the strip below it; its part of twice the area inside."""
+def _edge(x1: float, y1: float, x2: float, y2: float, sign: float, edges: Floats, i: int, k: int) -> float:
+    """Write edge k of quad i as the strip below it; its part of twice the area inside."""
     run, rise = x2 - x1, y2 - y1
     if run > 0:
-        out[0], out[1], out[2] = x1, x2, y1
+        edges[i, k, 0], edges[i, k, 1], edges[i, k, 2] = x1, x2, y1
     else:
-        out[0], out[1], out[2] = x2, x1, y2
-    out[3] = 0.0 if abs(run) <= _STEEP * abs(rise) else rise / run
-    out[4] = -sign if run > 0 else (sign if run < 0 else 0.0 * run)
+        edges[i, k, 0], edges[i, k, 1], edges[i, k, 2] = x2, x1, y2
+    edges[i, k, 3] = 0.0 if abs(run) <= _STEEP * abs(rise) else rise / run
+    edges[i, k, 4] = -sign if run > 0 else (sign if run < 0 else 0.0 * run)
     return sign * (x1 * y2 - y1 * x2)
 
 
 @compiled
-def _loop(quad: Floats, out: Floats) -> float:
+def _loop(quads: Floats, edges: Floats, i: int) -> float:
     """Write the four edges of a quad that does not cross itself; its area."""
-    sign = -1.0 if _turn(quad[0], quad[1], quad[2]) + _turn(quad[2], quad[3], quad[0]) < 0 else 1.0
+    abc, cda, _, _ = _turns(quads, i)
+    sign = -1.0 if abc + cda < 0 else 1.0
     twice = 0.0
-    x, y = quad[0, 0], quad[0, 1]
+    x, y = quads[i, 0, 0], quads[i, 0, 1]
     for k in range(4):
-        p, q = quad[k], quad[(k + 1) % 4]
-        twice += _edge(p[0] - x, p[1] - y, q[0] - x, q[1] - y, sign, out[k])
+        m = (k + 1) % 4
+        x1, y1, x2, y2 = quads[i, k, 0] - x, quads[i, k, 1] - y, quads[i, m, 0] - x, quads[i, m, 1] - y
+        twice += _edge(x1, y1, x2, y2, sign, edges, i, k)
     return twice / 2
 
 
 @compiled
-def _lobes(quad: Floats, out: Floats) -> float:
+def _lobes(quads: Floats, edges: Floats, i: int) -> float:
     """Write the six edges of the two triangles of a quad that crosses itself; their area."""
     # Start at the next point where needed, so that the edges 0-1 and 2-3 are the ones that cross.
-    shift = 1 if (_turn(quad[0], quad[1], quad[2]) < 0) == (_turn(quad[3], quad[0], quad[1]) < 0) else 0
+    abc, _, _, dab = _turns(quads, i)
+    shift = 1 if (abc < 0) == (dab < 0) else 0
+    quad = quads[i]
     a, b = quad[shift] - quad[0], quad[shift + 1] - quad[0]
     c, d = quad[shift + 2] - quad[0], quad[(shift + 3) % 4] - quad[0]
-    side_c, side_d = _turn(a, b, c), _turn(d, a, b)  # twice the areas of a b c and a b d: of different signs
+    side_c = _turn(a[0], a[1], b[0], b[1], c[0], c[1])  # twice the areas of a b c and a b d: of different signs
+    side_d = _turn(d[0], d[1], a[0], a[1], b[0], b[1])
     x = c + (d - c) * (side_c / (side_c - side_d))
     sign = -1.0 if side_c < 0 else 1.0
-    twice = _edge(x[0], x[1], b[0], b[1], sign, out[0])
-    twice += _edge(b[0], b[1], c[0], c[1], sign, out[1])
-    twice += _edge(c[0], c[1], x[0], x[1], sign, out[2])
-    twice += _edge(x[0], x[1], d[0], d[1], -sign, out[3])
-    twice += _edge(d[0], d[1], a[0], a[1], -sign, out[4])
-    twice += _edge(a[0], a[1], x[0], x[1], -sign, out[5])
+    twice = _edge(x[0], x[1], b[0], b[1], sign, edges, i, 0)
+    twice += _edge(b[0], b[1], c[0], c[1], sign, edges, i, 1)
+    twice += _edge(c[0], c[1], x[0], x[1], sign, edges, i, 2)
+    twice += _edge(x[0], x[1], d[0], d[1], -sign, edges, i, 3)
+    twice += _edge(d[0], d[1], a[0], a[1], -sign, edges, i, 4)
+    twice += _edge(a[0], a[1], x[0], x[1], -sign, edges, i, 5)
     return twice / 2

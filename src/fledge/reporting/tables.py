@@ -6,13 +6,12 @@ import csv
 import io
 import math
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from fledge.evaluation.average_precision import Metrics
-from fledge.evaluation.breakdown import breakdown
-from fledge.evaluation.summary import evaluation_record, means
+from fledge.evaluation.summary import evaluation_record, means, parts_record
 from fledge.evaluation.trust import trust_line, trust_record
 from fledge.reporting.result import Result
 
@@ -36,30 +35,19 @@ def result_record(result: Result) -> dict[str, Any]:
     if result.comparison:
         about["comparison"] = result.comparison.record()
     records = [
-        {**evaluation_record(metrics, None, about), "parts": parts(result, metrics)} for metrics in result.metrics
+        {**evaluation_record(metrics, None, about), "parts": parts_record(result.case, metrics.protocol)}
+        for metrics in result.metrics
     ]
     if len(records) == 1:
         return records[0]
     return {"protocols": {m.protocol.name: record for m, record in zip(result.metrics, records, strict=True)}}
 
 
-def parts(result: Result, metrics: Metrics) -> dict[str, dict[str, dict[str, Any]]]:
-    """Objects and mean figures (0…1, None where undefined) by ``size`` and by ``aspect``, of each part by its name."""
-    kinds: tuple[Literal["size", "aspect"], ...] = ("size", "aspect")
-    return {
-        kind: {
-            name: {"objects": int(part.objects.sum()), **means(part)}
-            for name, part in breakdown(result.case, metrics.protocol, kind).items()
-        }
-        for kind in kinds
-    }
-
-
 def parts_rows(result: Result) -> list[tuple[str, int, list[float | None]]]:
     """The parts by the first protocol, for tables: kind and name, objects, figures (0…1)."""
     return [
         (f"{kind}: {name}", part["objects"], [part[figure] for figure in means(result.metrics[0])])
-        for kind, named in parts(result, result.metrics[0]).items()
+        for kind, named in parts_record(result.case, result.metrics[0].protocol).items()
         for name, part in named.items()
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from fledge.data.catalogue.known import Count, KnownDataset
 
 _LEVEL_0 = ("Ship", "Dock")
@@ -22,6 +24,18 @@ _LEVEL_3 = (
 )  # fmt: skip
 LEVELS = (_LEVEL_0, _LEVEL_1, _LEVEL_2, _LEVEL_3)
 """The class names of levels 0 to 3; the numbers in the files count from 1."""
+
+# How many classes of the next level belong to each class of levels 0, 1 and 2: they stand together in its list.
+_MEMBERS = ((3, 1), (1, 10, 13, 1), (1, 1, 1, 4, 1, 6, 2, 1, 10, 1, 8, *[1] * 14))
+
+
+def level_numbers(number: int) -> tuple[int, ...]:
+    """The numbers, counted from 1, of the classes of levels 0 to 3 to which class ``number`` of level 3 belongs."""
+    numbers = [number]
+    for members in reversed(_MEMBERS):
+        numbers.append(1 + sum(last < numbers[-1] for last in accumulate(members)))
+    return tuple(reversed(numbers))
+
 
 _PAGE = "https://github.com/zzndream/ShipRSImageNet"
 _TERMS = "images and labels for academic use only (the README, which also names Apache 2.0)"

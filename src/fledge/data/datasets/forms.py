@@ -55,6 +55,18 @@ def _named(*official: Sequence[str]) -> ClassesOf:
     return classes
 
 
+def _fixed(official: Sequence[str]) -> ClassesOf:
+    """All class names of an official list, whether they occur or not, each once."""
+
+    def classes(_: Iterable[Draft], remap: Remap) -> tuple[str, ...]:
+        names: dict[str, str] = {}
+        for name in filter(None, map(renaming(remap), official)):
+            names.setdefault(class_key(name), name)
+        return tuple(names.values())
+
+    return classes
+
+
 def _listed(drafts: Iterable[Draft], remap: Remap) -> tuple[str, ...]:
     """Class names as the splits list them, each once; two spellings within one split stay, to be refused."""
     new = renaming(remap)
@@ -94,9 +106,9 @@ FORMATS: dict[str, Format] = {
     "ohd_sjtu": Format(ohd_sjtu.TREE, ohd_sjtu.ohd_sjtu_splits, ohd_sjtu.parse_ohd_sjtu, _named(OHD_L_CLASSES)),
     "fair1m": Format(fair1m.TREE, fair1m.fair1m_splits, fair1m.parse_fair1m, _named(FAIR1M_CLASSES)),
     "nwpu_vhr10": Format(
-        nwpu_vhr10.TREE, nwpu_vhr10.nwpu_vhr10_splits, nwpu_vhr10.parse_nwpu_vhr10, lambda *_: VHR10_CLASSES
+        nwpu_vhr10.TREE, nwpu_vhr10.nwpu_vhr10_splits, nwpu_vhr10.parse_nwpu_vhr10, _fixed(VHR10_CLASSES)
     ),
-    "ucas_aod": Format(ucas_aod.TREE, ucas_aod.ucas_aod_splits, ucas_aod.parse_ucas_aod, lambda *_: UCAS_AOD_CLASSES),
+    "ucas_aod": Format(ucas_aod.TREE, ucas_aod.ucas_aod_splits, ucas_aod.parse_ucas_aod, _fixed(UCAS_AOD_CLASSES)),
     "ssdd": Format(ssdd.TREE, ssdd.ssdd_splits, ssdd.parse_ssdd, _named()),
     "hit_uav": Format(hit_uav.TREE, hit_uav.hit_uav_splits, hit_uav.parse_hit_uav, _listed),
     "rsdd": Format(rsdd.TREE, rsdd.rsdd_splits, rsdd.parse_rsdd, _named()),
@@ -113,7 +125,7 @@ FORMATS: dict[str, Format] = {
     "shiprsimagenet_level1": _level(1),
     "shiprsimagenet_level2": _level(2),
     "dior_r": Format(dior_r.TREE, dior_r.dior_r_splits, dior_r.parse_dior_r, _named(DIOR_CLASSES)),
-    "hrsc2016": Format(hrsc2016.TREE, hrsc2016.hrsc2016_splits, hrsc2016.parse_hrsc2016, lambda *_: HRSC_CLASSES),
+    "hrsc2016": Format(hrsc2016.TREE, hrsc2016.hrsc2016_splits, hrsc2016.parse_hrsc2016, _fixed(HRSC_CLASSES)),
     "hrsc2016_types": Format(
         hrsc2016.TREE, hrsc2016.hrsc2016_splits, hrsc2016.parse_hrsc2016_types, _named(tuple(HRSC_TYPES.values()))
     ),

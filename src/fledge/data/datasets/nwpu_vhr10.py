@@ -22,7 +22,8 @@ NWPU VHR-10:    ROOT/positive image set/001.jpg with ROOT/ground truth/001.txt
                 each line: (x1,y1),(x2,y2),class            class 1 to 10
                 optional: ROOT/ImageSets/SPLIT.txt          001 or negative_001, one a line"""
 
-_POSITIVE, _NEGATIVE, _LABELS = "positive image set", "negative image set", "ground truth"
+POSITIVE, NEGATIVE, LABELS = "positive image set", "negative image set", "ground truth"
+NEGATIVE_PREFIX = "negative_"
 _LINE = re.compile(r"\(([+-]?\d{1,6}),([+-]?\d{1,6})\),\(([+-]?\d{1,6}),([+-]?\d{1,6})\),(\d{1,3})", re.ASCII)
 _FORM = "write (x1,y1),(x2,y2),class"
 
@@ -35,26 +36,31 @@ def parse_nwpu_vhr10(root: Path, split: str) -> Draft:
     """
     if split not in nwpu_vhr10_splits(root):
         raise DataError(f"no split {split!r}: {root}: make it look like this:\n{TREE}")
-    images = images_by_stem([root / _POSITIVE])
-    images |= {f"negative_{stem}": path for stem, path in images_by_stem([root / _NEGATIVE]).items()}
+    folders = {part: images_by_stem([root / part]) for part in (POSITIVE, NEGATIVE)}
+    images = {image_name(part, stem): path for part, found in folders.items() for stem, path in found.items()}
     draft = Draft(root, split, "nwpu_vhr10")
     if split:
         images, draft.damage = listed_images(_lists(root)[split], images)
     draft.images, draft.ids = list(images.values()), list(images)
     for index, path in enumerate(draft.images):
-        labels = root / _LABELS / f"{path.stem}.txt"
-        if path.parent.name == _POSITIVE and labels.is_file():
+        labels = root / LABELS / f"{path.stem}.txt"
+        if path.parent.name == POSITIVE and labels.is_file():
             read_lines_of(draft, index, labels, _parse_line)
-        elif path.parent.name == _POSITIVE:
-            draft.unlabelled = ([*draft.unlabelled[0], path.name], root / _LABELS)
+        elif path.parent.name == POSITIVE:
+            draft.unlabelled = ([*draft.unlabelled[0], path.name], root / LABELS)
     return draft
 
 
 def nwpu_vhr10_splits(root: Path) -> tuple[str, ...]:
     """The names of the lists, or ("",)."""
-    if not (root / _POSITIVE).is_dir() or not (root / _LABELS).is_dir():
+    if not (root / POSITIVE).is_dir() or not (root / LABELS).is_dir():
         return ()
     return list_names(_lists(root)) or ("",)
+
+
+def image_name(folder: str, stem: str) -> str:
+    """What the image with a stem in one of the two folders is called."""
+    return f"{NEGATIVE_PREFIX}{stem}" if folder == NEGATIVE else stem
 
 
 def _lists(root: Path) -> dict[str, Path]:

@@ -23,9 +23,9 @@ UCAS-AOD txt:   ROOT/CAR/P0001.png with P0001.txt, ROOT/PLANE/P0001.png with P00
                 each line: x1 y1 x2 y2 x3 y3 x4 y4 angle x y w h
                 optional: ROOT/ImageSets/SPLIT.txt          P0001 (cars), P0511 (airplanes), Neg_P0001"""
 
-_CARS, _PLANES, _NEGATIVE = "CAR", "PLANE", "Neg"
-_CLASS = {_CARS: "car", _PLANES: "airplane"}
-_NUMBER_OF_CARS = 510
+CARS, PLANES, NEGATIVE = "CAR", "PLANE", "Neg"
+_CLASS = {CARS: "car", PLANES: "airplane"}
+NUMBER_OF_CARS = 510
 _FORM = "write x1 y1 x2 y2 x3 y3 x4 y4 angle x y w h"
 
 
@@ -37,16 +37,17 @@ def parse_ucas_aod(root: Path, split: str) -> Draft:
     """
     if split not in ucas_aod_splits(root):
         raise DataError(f"no split {split!r}: {root}: make it look like this:\n{TREE}")
-    images = {_name(path): path for part in (*_CLASS, _NEGATIVE) for path in images_by_stem([root / part]).values()}
+    folders = {part: images_by_stem([root / part]) for part in (*_CLASS, NEGATIVE)}
+    images = {image_name(part, stem): path for part, found in folders.items() for stem, path in found.items()}
     draft = Draft(root, split, "ucas_aod")
     if split:
         images, draft.damage = listed_images(_lists(root)[split], images)
     draft.images, draft.ids = list(images.values()), list(images)
     for index, path in enumerate(draft.images):
         labels = path.with_suffix(".txt")
-        if path.parent.name != _NEGATIVE and labels.is_file():
+        if path.parent.name != NEGATIVE and labels.is_file():
             read_lines_of(draft, index, labels, _reader(_CLASS[path.parent.name]))
-        elif path.parent.name != _NEGATIVE:
+        elif path.parent.name != NEGATIVE:
             draft.unlabelled = ([*draft.unlabelled[0], path.name], path.parent)
     return draft
 
@@ -58,14 +59,15 @@ def ucas_aod_splits(root: Path) -> tuple[str, ...]:
     return list_names(_lists(root)) or ("",)
 
 
+def image_name(folder: str, stem: str) -> str:
+    """What the image with a stem in one of the three folders is called."""
+    if folder == PLANES and re.fullmatch(r"P\d{1,6}", stem, re.ASCII):
+        return f"P{int(stem[1:]) + NUMBER_OF_CARS:04d}"
+    return stem if folder == CARS else f"{folder}_{stem}"
+
+
 def _lists(root: Path) -> dict[str, Path]:
     return split_lists([root / "ImageSets", root / "ImageSets" / "Main"])
-
-
-def _name(path: Path) -> str:
-    if path.parent.name == _PLANES and re.fullmatch(r"P\d{1,6}", path.stem, re.ASCII):
-        return f"P{int(path.stem[1:]) + _NUMBER_OF_CARS:04d}"
-    return path.stem if path.parent.name == _CARS else f"{path.parent.name}_{path.stem}"
 
 
 def _reader(name: str) -> Callable[[str], Row]:

@@ -22,14 +22,18 @@ def image_folder(split: str) -> str:
 
 def write_coco(root: Path, dataset: DetectionDataset) -> dict[str, int]:
     """Write the labels of one split, corners to a thousandth of a pixel; nothing is lost."""
+    write_json(root / "annotations" / f"{dataset.split}.json", coco_content(dataset))
+    return {}
+
+
+def coco_content(dataset: DetectionDataset) -> dict[str, Any]:
+    """The content of the json file of one split."""
     images = [
         {"id": i + 1, "file_name": path.name, "width": width, "height": height}
         for i, (path, (height, width)) in enumerate(zip(dataset.paths, dataset.sizes.tolist(), strict=True))
     ]
     categories = [{"id": label + 1, "name": name} for label, name in enumerate(dataset.classes)]
-    content = {"images": images, "annotations": _annotations(dataset), "categories": categories}
-    write_json(root / "annotations" / f"{dataset.split}.json", content)
-    return {}
+    return {"images": images, "annotations": _annotations(dataset), "categories": categories}
 
 
 def _annotations(dataset: DetectionDataset) -> list[dict[str, Any]]:

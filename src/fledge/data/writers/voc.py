@@ -10,9 +10,7 @@ from pathlib import Path
 
 from fledge.data.labels import DetectionDataset
 from fledge.data.measures import hulls, turned
-from fledge.data.writers.xml_files import names_of, write_xml
-
-_EDGES = ("xmin", "ymin", "xmax", "ymax")
+from fledge.data.writers.xml_files import EDGES, names_of, write_xml
 
 
 def write_voc(root: Path, dataset: DetectionDataset) -> dict[str, int]:
@@ -23,7 +21,7 @@ def write_voc(root: Path, dataset: DetectionDataset) -> dict[str, int]:
         dataset,
         "Annotations",
         names_of(dataset),
-        lambda row: ("bndbox", list(zip(_EDGES, edges[row], strict=True))),
+        lambda row: ("bndbox", list(zip(EDGES, edges[row], strict=True))),
     )
     return {
         "ignored object, left out": int(dataset.ignore.sum()),

@@ -105,8 +105,8 @@ class RotatedRetinaNet(nn.Module):
         """uint8 or float images (B, C, H, W) in 0…255 to per-level logits and codes, and the feature maps."""
         features = self.backbone(normalise(images, self.mean, self.std))
         levels = self.neck(features)
-        logits, codes = self.head(list(levels.values()))
-        return Outputs(logits=logits, codes=codes, features={**features, **levels})
+        logits, codes, named = self.head(levels)
+        return Outputs(logits=logits, codes=codes, features={**features, **levels, **named})
 
     def anchor_boxes(self, outputs: Outputs) -> Tensor:
         """(A, 5) anchors of all levels in the order of ``flatten_levels``."""
