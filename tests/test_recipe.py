@@ -106,6 +106,31 @@ def test_tables_are_refused(tmp_path: Path) -> None:
         load_recipe(tmp_path / "bad.toml")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lr = 0.1\n\nepoch = 3\n", r"bad recipe: (\S+bad\.toml):3: unknown key 'epoch', did you mean 'epochs'\?"),
+        ("data = '''\nlr = 1\nepoch = 3'''\nepoch = 3\n", r"(\S+bad\.toml):4: unknown key 'epoch'"),
+        ("# epochs = 1\n'epochs' = 0\n  lr=-1", r"(\S+bad\.toml):2: epochs: .*; \1:3: lr: "),
+        ("lr = 0.1\n[ train ]\nlr = 1\n", r"(\S+bad\.toml):2: unknown key 'train'"),
+        ("\nmethod = 'kdrnet'\n", r"unknown method 'kdrnet': (\S+bad\.toml):2: use one of"),
+        ("anchor_ratios = [\n  1.0,\n  'x',\n]\n", r"(\S+bad\.toml):1: anchor_ratios\.1: "),
+        ('bands = [\n  1, # \'epoch = 1\n]\ndata = "\\"#"\n"epoch" = 3\n', r"(\S+bad\.toml):5: unknown key 'epoch'"),
+        ("seed = 1\npositive_iou = 0.4\nnegative_iou = 0.5\n", r"bad recipe: (\S+bad\.toml): "),
+    ],
+)
+def test_errors_name_the_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(UsageError, match=words):
+        load_recipe(tmp_path / "bad.toml")
+
+
+def test_a_change_is_on_no_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("lr = 0.1\nepochs = 0\n")
+    with pytest.raises(UsageError, match=r"bad\.toml: lr: .*; \S+bad\.toml:2: epochs: "):
+        load_recipe(tmp_path / "bad.toml", lr=-1)
+
+
 def test_a_missing_recipe_lists_the_shipped_ones() -> None:
     with pytest.raises(UsageError, match="quickstart_student"):
         load_recipe("no_such_recipe")

@@ -15,22 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fledge.build import build_detector
 from fledge.data.labels import DetectionDataset
 from fledge.data.transforms import fit_to
 from fledge.distributed import joined
 from fledge.engine.progress import progress
+from fledge.errors import UsageError
 from fledge.evaluation.average_precision import Metrics, score
 from fledge.evaluation.case import Case, case_of
-from fledge.evaluation.cost import Cost, measure_cost
+from fledge.evaluation.cost import Cost, measure_cost, measure_whole
 from fledge.evaluation.fingerprint import labels_sha256
 from fledge.evaluation.protocols import protocol_named
+from fledge.export.model import ExportedModel, load_exported
 from fledge.file_evaluation import evaluate_files
 from fledge.inference.model import TorchModel
 from fledge.inference.predictor import Predictor, Source
 from fledge.inference.together import detect_together, own_share
 from fledge.provenance import run_notes
 from fledge.recipe import Recipe
-from fledge.runs import load_model, load_predictor, open_split
+from fledge.runs import load_model, load_with_recipe, open_split
 from fledge.training import distill, train, training_batches
 from fledge.types import Detections
 
@@ -53,7 +56,8 @@ class Evaluation:
 
     Attributes:
         metrics: average precisions, and the protocol they are by.
-        cost: parameters, FLOPs and time of the detector, on up to 20 images of the most common input size.
+        cost: parameters, FLOPs and time of the detector, on up to 20 images of the most common input size, or of that
+            of an exported file for one size.
         detections: one per image of the split, in its order.
         dataset: the split.
         case: labels and detections as the protocol compared them.
@@ -94,8 +98,9 @@ def evaluate(
     """Average precision and cost of a trained detector on a labelled split.
 
     Args:
-        run: run folder or checkpoint.
-        data: dataset folder; by default the recipe's ``eval_data``, or else the one the run was trained on.
+        run: run folder, checkpoint, or a file that ``fledge export`` wrote.
+        data: dataset folder; by default the recipe's ``eval_data``, or else the one the run was trained on. An exported
+            file does not know where they lie: give it.
         split: its split; by default the recipe's ``eval_split``.
         protocol: its name, see ``fledge.evaluation.protocols``.
         device: where to compute.
@@ -105,17 +110,14 @@ def evaluate(
             where data and split are its own, too.
 
     Raises:
-        UsageError: no protocol has this name.
-        DataError: the checkpoint or the data cannot be used.
+        UsageError: no protocol has this name; or an exported file without ``data``, on another device than the CPU, or
+            of a runtime that is not installed.
+        DataError: the checkpoint, the file or the data cannot be used.
     """
     rules = protocol_named(protocol)
-    predictor, recipe = load_predictor(Path(run), device)
+    predictor, recipe = load_with_recipe(Path(run), device)
     case, found, dataset = _detected(predictor, recipe, data, split, title, remap=remap, names=str(names))
-    sizes = [_input_size(tuple(size), recipe) for size in dataset.sizes.tolist()]
-    size = statistics.mode(sizes)
-    chosen = [i for i, s in enumerate(sizes) if s == size]
-    samples = [_input(dataset, i, size, recipe) for i in chosen[:: max(1, len(chosen) // 20)][:20]]
-    cost = measure_cost(predictor.model.module, size, images=samples)
+    cost = _cost(predictor.model, recipe, dataset)
     about: dict[str, Any] = {"nms": _suppression(recipe), "labels_sha256": labels_sha256(case)}
     if notes := run_notes(Path(run)):
         about["notes"] = notes
@@ -138,12 +140,12 @@ def precision(
         limit: take at most this many images, spread evenly over the split.
     """
     rules = protocol_named(protocol)
-    predictor, recipe = load_predictor(Path(run), device)
+    predictor, recipe = load_with_recipe(Path(run), device)
     return score(_detected(predictor, recipe, data, split, title, limit)[0], rules)
 
 
 def _detected(
-    predictor: Predictor[TorchModel],
+    predictor: Predictor[TorchModel] | Predictor[ExportedModel],
     recipe: Recipe,
     data: str | Path | None,
     split: str | None,
@@ -153,15 +155,36 @@ def _detected(
     names: str = "",
 ) -> tuple[Case, list[Detections], DetectionDataset]:
     """What is found on a split or an evenly spread part of it, with its labels and alone, and the images it is of."""
+    model = predictor.model
+    if data is None and isinstance(model, ExportedModel):
+        raise UsageError(
+            f"which data: {model.path}: an exported file does not know where its data lie: give --data DIR"
+        )
     folder = Path(data or recipe.eval_data or recipe.data)
     names = names or (recipe.eval_list if data is None and split is None else "")
     dataset = open_split(recipe, folder, split or recipe.eval_split, predictor.classes, remap, names)
     if limit is not None and limit < len(dataset):
         dataset = dataset.subset(np.linspace(0, len(dataset) - 1, limit).round().astype(int).tolist())
-    with joined(predictor.model.device), progress(title, len(own_share(dataset.paths))) as advance:
+    device = model.device if isinstance(model, TorchModel) else torch.device("cpu")
+    with joined(device), progress(title, len(own_share(dataset.paths))) as advance:
         found = detect_together(predictor, dataset.paths, recipe.score_threshold, lambda n: advance(n, ""))
     truth = [dataset.targets(i) for i in range(len(dataset))]
     return case_of(found, truth, predictor.classes), found, dataset
+
+
+def _cost(model: TorchModel | ExportedModel, recipe: Recipe, dataset: DetectionDataset) -> Cost:
+    """What one image takes: one of the most common input size, or of that which an exported file is for."""
+    sizes = [_input_size(tuple(size), recipe) for size in dataset.sizes.tolist()]
+    size = statistics.mode(sizes)
+    chosen = [i for i, s in enumerate(sizes) if s == size]
+    fixed = model.record.size if isinstance(model, ExportedModel) else None
+    samples = [_input(dataset, i, fixed or size, recipe) for i in chosen[:: max(1, len(chosen) // 20)][:20]]
+    if isinstance(model, TorchModel):
+        return measure_cost(model.module, size, images=samples)
+    alone = load_exported(model.path, threads=1)
+    whole = np.array([samples[0].shape[1:]], np.int64)
+    network = build_detector(recipe, model.classes).eval()
+    return measure_whole(network, lambda image: alone.run(image.permute(1, 2, 0)[None].numpy(), whole), samples)
 
 
 def _suppression(recipe: Recipe) -> dict[str, float | int]:

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.flop_counter import FlopCounterMode
 
 from fledge.build import build_detector
 from fledge.data.datasets.folders import image_files
@@ -27,11 +26,12 @@ from fledge.data.raster import read_image
 from fledge.engine.checkpoint import newest_checkpoint
 from fledge.engine.progress import say
 from fledge.errors import DataError, UsageError
+from fledge.evaluation.cost import count_operations
 from fledge.export.model import ExportedModel
 from fledge.export.proof import precision_of, window_of
 from fledge.inference.model import WindowModel
-from fledge.recipe import Recipe, make_recipe
-from fledge.runs import load_detector, load_model, open_split
+from fledge.recipe import Recipe
+from fledge.runs import load_model, load_with_recipe, open_split
 
 Image = NDArray[np.uint8]
 
@@ -100,8 +100,8 @@ def benchmark(
         raise UsageError("nothing to measure: give run folders or exported files")
     rows: list[Row] = []
     for model in map(Path, models):
-        loaded = load_model(model, "cpu")
-        recipe = _recipe(loaded, model)
+        predictor, recipe = load_with_recipe(model, "cpu")
+        loaded = predictor.model
         ap = _precision(loaded, recipe, data, split, model)
         files = _files(model)
         fixed = loaded.record.size if isinstance(loaded, ExportedModel) else None
@@ -123,12 +123,6 @@ def benchmark(
 def _kind(model: WindowModel) -> tuple[str, str]:
     """Runtime and precision."""
     return (model.record.runtime, model.record.precision) if isinstance(model, ExportedModel) else ("torch", "fp32")
-
-
-def _recipe(model: WindowModel, path: Path) -> Recipe:
-    if isinstance(model, ExportedModel):
-        return make_recipe(dict(model.record.recipe), str(path))
-    return load_detector(path)[1]
 
 
 def _precision(
@@ -163,12 +157,9 @@ def _images(model: WindowModel, data: str | Path | None, size: int) -> Image:
 
 def _arithmetic(recipe: Recipe, classes: Sequence[str], size: int) -> tuple[int, int]:
     """Parameters, and FLOPs for one image, of the network a recipe describes."""
-    detector = build_detector(recipe, classes).eval()
     side = -(-size // 32) * 32
-    channels = len(recipe.bands) or 3
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        detector(torch.zeros((1, channels, side, side), dtype=torch.uint8))
-    return sum(p.numel() for p in detector.parameters()), int(counter.get_total_flops())
+    images = torch.zeros((1, len(recipe.bands) or 3, side, side), dtype=torch.uint8)
+    return count_operations(build_detector(recipe, classes).eval(), images)
 
 
 def _files(path: Path) -> int:

@@ -8,11 +8,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fledge.distill.arsd import ARSD
+from fledge.distill.at import AT
 from fledge.distill.crosskd import CrossKD
+from fledge.distill.cwd import CWD
+from fledge.distill.fgd import FGD
+from fledge.distill.fitnet import FitNet
+from fledge.distill.fkd import FKD
 from fledge.distill.frs import FRS
+from fledge.distill.hinton import Hinton
 from fledge.distill.ifkd import IFKD, AttentionIFKD, Parts
+from fledge.distill.insdist import InsDist
 from fledge.distill.kd_rnet import KDRNet
 from fledge.distill.ld import LD
+from fledge.distill.mgd import MGD
 from fledge.distill.parts.embedding import Disturbance
 from fledge.distill.parts.frequency import FrequencyReconstruction
 from fledge.distill.parts.levels import SharedLevels, shared_levels
@@ -23,7 +32,24 @@ from fledge.geometry.coder import decode
 from fledge.losses.giou import giou_loss
 from fledge.losses.kld import kld_loss
 from fledge.losses.rotated_iou import rotated_iou_loss
-from fledge.method_settings import CrossKDRecipe, FRSRecipe, IFKDRecipe, KDRNetRecipe, LDRecipe, PKDRecipe
+from fledge.method_settings import (
+    ARSDRecipe,
+    ATRecipe,
+    CrossKDRecipe,
+    CWDRecipe,
+    DistillRecipe,
+    FGDRecipe,
+    FitNetRecipe,
+    FKDRecipe,
+    FRSRecipe,
+    HintonRecipe,
+    IFKDRecipe,
+    InsDistRecipe,
+    KDRNetRecipe,
+    LDRecipe,
+    MGDRecipe,
+    PKDRecipe,
+)
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
 from fledge.models.embedders.orthogonal import orthogonal_map
 from fledge.models.heads import RetinaHead
@@ -53,6 +79,56 @@ def _crosskd(recipe: CrossKDRecipe, student: RotatedRetinaNet, teacher: RotatedR
         cls_weight=fixed_weight(recipe.crosskd_cls_weight),
         box_weight=fixed_weight(recipe.crosskd_box_weight),
     )
+
+
+def _arsd(recipe: ARSDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    return ARSD(
+        levels.student,
+        levels.teacher,
+        levels.names,
+        student.assign,
+        student.anchor_boxes,
+        decode,
+        _weights(recipe),
+        recipe.arsd_area_weight,
+    )
+
+
+def _at(recipe: ATRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    return AT(shared_levels(student, teacher).names, fixed_weight(recipe.at_weight))
+
+
+def _cwd(recipe: CWDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    weight = fixed_weight(recipe.cwd_weight)
+    return CWD(levels.student, levels.teacher, levels.names, weight, recipe.cwd_temperature, recipe.cwd_standardised)
+
+
+def _fgd(recipe: FGDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    return FGD(levels.student, levels.teacher, levels.names, _weights(recipe), recipe.fgd_temperature)
+
+
+def _fitnet(recipe: FitNetRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    return FitNet(levels.student, levels.teacher, levels.names, fixed_weight(recipe.fitnet_weight))
+
+
+def _fkd(recipe: FKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    return FKD(levels.student, levels.teacher, levels.names, _weights(recipe), recipe.fkd_temperature)
+
+
+def _hinton(recipe: HintonRecipe, student: RotatedRetinaNet, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
+    weight, classes = fixed_weight(recipe.hinton_weight), len(student.classes)
+    return Hinton(student.assign, classes, weight, recipe.hinton_form, recipe.hinton_temperature)
+
+
+def _insdist(recipe: InsDistRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    threshold, balanced = recipe.insdist_threshold, recipe.insdist_balanced
+    return InsDist(levels.student, levels.teacher, levels.names, _weights(recipe), threshold, balanced)
 
 
 def _frs(recipe: FRSRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
@@ -166,6 +242,12 @@ def _ld(recipe: LDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) 
     )
 
 
+def _mgd(recipe: MGDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    weight = fixed_weight(recipe.mgd_weight)
+    return MGD(levels.student, levels.teacher, levels.names, weight, recipe.mgd_masked)
+
+
 def _pkd(recipe: PKDRecipe, student: RotatedRetinaNet, teacher: RotatedRetinaNet) -> nn.Module:
     levels = shared_levels(student, teacher)
     return PKD(levels.student, levels.teacher, fixed_weight(recipe.pkd_weight), levels.only(LEVELS))
@@ -182,12 +264,26 @@ def _heads(method: str, student: nn.Module, teacher: nn.Module) -> tuple[RetinaH
     return heads[0], heads[1]
 
 
+def _weights(recipe: DistillRecipe) -> dict[str, float]:
+    """The weight of each of a method's terms."""
+    return {term: fixed_weight(getattr(recipe, field)) for term, field in recipe.weight_fields().items()}
+
+
 # A method's name in recipes -> its distiller for a student and a teacher.
 DISTILLERS: dict[str, Callable[[Any, RotatedRetinaNet, Any], nn.Module]] = {
+    "arsd": _arsd,
+    "at": _at,
     "crosskd": _crosskd,
+    "cwd": _cwd,
+    "fgd": _fgd,
+    "fitnet": _fitnet,
+    "fkd": _fkd,
     "frs": _frs,
+    "hinton": _hinton,
     "ifkd": _ifkd,
+    "insdist": _insdist,
     "kd_rnet": _kd_rnet,
     "ld": _ld,
+    "mgd": _mgd,
     "pkd": _pkd,
 }

@@ -18,14 +18,7 @@ from fledge.evaluation.merge import MergeRule, merge_patches, names_patches, pat
 from fledge.evaluation.protocols import Protocol, protocol_named
 from fledge.evaluation.results import case_from_files, classes_of, read_results
 from fledge.evaluation.results.listing import Listing, listing_of
-from fledge.evaluation.trust import (
-    UNKNOWN_SELECTION,
-    UNKNOWN_TRAINING,
-    Check,
-    check_objects,
-    check_shared,
-    check_training,
-)
+from fledge.evaluation.trust import UNKNOWN_SELECTION, check_objects, check_shared, check_trained_on
 from fledge.reporting.result import Result
 from fledge.reporting.submit import write_submission
 from fledge.types import Detections
@@ -76,7 +69,7 @@ def evaluate_files(
         about["compared_with"] = read[1][1]["detections"]
         with progress("bootstrap", DRAWS) as advance:
             comparison = compare(cases[0], cases[1], rules[0], seed=seed, advance=advance)
-    checks = [check_objects(metrics[0]), UNKNOWN_SELECTION, _training(dataset, trained_on)]
+    checks = [check_objects(metrics[0]), UNKNOWN_SELECTION, check_trained_on(dataset, trained_on, progress)]
     shared = check_shared(dataset)
     return Result(
         Path(detections).name, dataset, case, metrics, about, (*checks, *([shared] if shared else [])), comparison
@@ -165,11 +158,3 @@ def _split(root: Path, split: str | None) -> str:
     if "val" in roles:
         return roles["val"]
     raise UsageError(f"which split: {root}: give one with --split")
-
-
-def _training(dataset: DetectionDataset, folder: str | Path | None) -> Check:
-    if folder is None:
-        return UNKNOWN_TRAINING
-    if not Path(folder).is_dir():
-        raise DataError(f"no such folder: {folder}: name the folder of the training images")
-    return check_training(dataset, Path(folder), progress=progress)

@@ -37,6 +37,116 @@ class CrossKDRecipe(DistillRecipe):
         return {"kd_cross_cls": "crosskd_cls_weight", "kd_cross_box": "crosskd_box_weight"}
 
 
+class ARSDRecipe(DistillRecipe):
+    """Settings of an ARSD run: those of the student, and the three terms."""
+
+    method: Literal["arsd"] = "arsd"  # type: ignore[assignment]
+    arsd_feat_weight: Weight = 0.01
+    arsd_cls_weight: Weight = 0.01
+    arsd_box_weight: Weight = 0.2
+    arsd_area_weight: bool = True  # small objects weigh more; the authors' released code weighs all alike
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {f"kd_arsd_{x}": f"arsd_{x}_weight" for x in ("feat", "cls", "box")}
+
+
+class ATRecipe(DistillRecipe):
+    """Settings of an AT run: those of the student, and the weight of the attention term."""
+
+    method: Literal["at"] = "at"  # type: ignore[assignment]
+    at_weight: Weight = 10.0
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_at": "at_weight"}
+
+
+class CWDRecipe(DistillRecipe):
+    """Settings of a CWD run: those of the student, and the channel term."""
+
+    method: Literal["cwd"] = "cwd"  # type: ignore[assignment]
+    cwd_weight: Weight = 1.0
+    cwd_temperature: float = Field(1.0, gt=0)
+    cwd_standardised: bool = False  # bring each channel to mean 0 and deviation 1 first, as RTMDet does
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_cwd": "cwd_weight"}
+
+
+class FGDRecipe(DistillRecipe):
+    """Settings of an FGD run: those of the student, and the four terms.
+
+    The weights are those of one-stage detectors; two-stage ones have 5e-5, 2.5e-5, 5e-5 and 5e-7.
+    """
+
+    method: Literal["fgd"] = "fgd"  # type: ignore[assignment]
+    fgd_fg_weight: Weight = 1e-3
+    fgd_bg_weight: Weight = 5e-4
+    fgd_attention_weight: Weight = 1e-3
+    fgd_global_weight: Weight = 5e-6
+    fgd_temperature: float = Field(0.5, gt=0)
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {f"kd_fgd_{x}": f"fgd_{x}_weight" for x in ("fg", "bg", "attention", "global")}
+
+
+class FitNetRecipe(DistillRecipe):
+    """Settings of a FitNet run: those of the student, and the weight of the hint."""
+
+    method: Literal["fitnet"] = "fitnet"  # type: ignore[assignment]
+    fitnet_weight: Weight = 1.0
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_fitnet": "fitnet_weight"}
+
+
+class FKDRecipe(DistillRecipe):
+    """Settings of an FKD run: those of the student, and the four terms."""
+
+    method: Literal["fkd"] = "fkd"  # type: ignore[assignment]
+    fkd_attention_weight: Weight = 7e-5
+    fkd_channel_weight: Weight = 4e-3
+    fkd_spatial_weight: Weight = 4e-3
+    fkd_relation_weight: Weight = 7e-5
+    fkd_temperature: float = Field(0.1, gt=0)
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {f"kd_fkd_{x}": f"fkd_{x}_weight" for x in ("attention", "channel", "spatial", "relation")}
+
+
+class HintonRecipe(DistillRecipe):
+    """Settings of a Hinton KD run: those of the student, and the score term."""
+
+    method: Literal["hinton"] = "hinton"  # type: ignore[assignment]
+    hinton_weight: Weight = 1.0
+    hinton_form: Literal["softmax", "bernoulli", "quality_focal"] = "quality_focal"
+    hinton_temperature: float = Field(2.0, gt=0)  # of the first two forms
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_hinton": "hinton_weight"}
+
+
+class InsDistRecipe(DistillRecipe):
+    """Settings of an InsDist run: those of the student, the mask, and the three terms, whose weights are ours."""
+
+    method: Literal["insdist"] = "insdist"  # type: ignore[assignment]
+    insdist_fg_weight: Weight = 1e-3
+    insdist_bg_weight: Weight = 5e-4
+    insdist_relation_weight: Weight = 1.0
+    insdist_threshold: float = Field(0.5, ge=0, le=1)  # of the similarity to an object
+    insdist_balanced: bool = False  # pairs of one class weigh as much in all as pairs of two
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {f"kd_insdist_{x}": f"insdist_{x}_weight" for x in ("fg", "bg", "relation")}
+
+
 class FRSRecipe(DistillRecipe):
     """Settings of an FRS run: those of the student, and the two distillation terms."""
 
@@ -128,6 +238,21 @@ class LDRecipe(DistillRecipe):
         return {"kd_ld": "ld_weight", "kd_ld_vlr": "ld_vlr_weight"}
 
 
+class MGDRecipe(DistillRecipe):
+    """Settings of an MGD run: those of the student, and the generation term.
+
+    The defaults are those of one-stage detectors; two-stage ones have a weight of 5e-7 and blank 0.45.
+    """
+
+    method: Literal["mgd"] = "mgd"  # type: ignore[assignment]
+    mgd_weight: Weight = 2e-5
+    mgd_masked: float = Field(0.65, ge=0, le=1)  # share of the cells that are blanked
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_mgd": "mgd_weight"}
+
+
 class PKDRecipe(DistillRecipe):
     """Settings of a PKD run: those of the student, and the weight of the feature term."""
 
@@ -140,18 +265,32 @@ class PKDRecipe(DistillRecipe):
 
 
 def for_classes(recipe: Recipe, count: int) -> Recipe:
-    """The recipe, with KD-RNet in its sigmoid form if there is one class: the softmax form would be zero."""
+    """The recipe, with the methods that compare a softmax in their sigmoid form if there is one class.
+
+    The softmax form would be zero.
+    """
     if isinstance(recipe, KDRNetRecipe) and count == 1:
         return recipe.model_copy(update={"kd_probability": "sigmoid"})
+    if isinstance(recipe, HintonRecipe) and count == 1 and recipe.hinton_form == "softmax":
+        return recipe.model_copy(update={"hinton_form": "bernoulli"})
     return recipe
 
 
 METHODS: dict[str, type[Recipe]] = {
     "none": Recipe,
+    "arsd": ARSDRecipe,
+    "at": ATRecipe,
     "crosskd": CrossKDRecipe,
+    "cwd": CWDRecipe,
+    "fgd": FGDRecipe,
+    "fitnet": FitNetRecipe,
+    "fkd": FKDRecipe,
     "frs": FRSRecipe,
+    "hinton": HintonRecipe,
     "ifkd": IFKDRecipe,
+    "insdist": InsDistRecipe,
     "kd_rnet": KDRNetRecipe,
     "ld": LDRecipe,
+    "mgd": MGDRecipe,
     "pkd": PKDRecipe,
 }

@@ -14,30 +14,40 @@ from fledge.errors import DataError
 from fledge.evaluation.average_precision import Metrics
 from fledge.evaluation.trust import (
     UNKNOWN_SELECTION,
-    UNKNOWN_TRAINING,
     Check,
     check_objects,
     check_selection,
     check_shared,
+    check_trained_on,
     check_training,
 )
 from fledge.runs import read_list
 
 
-def run_checks(run: Path, dataset: DetectionDataset, metrics: Metrics) -> tuple[Check, ...]:
+def run_checks(
+    run: Path, dataset: DetectionDataset, metrics: Metrics, trained_on: Path | None = None
+) -> tuple[Check, ...]:
     """What the trust in the figures of a run depends on.
 
     Whether its checkpoint was chosen on the split (``selected_on`` in its manifest: folder and split), and whether
-    images of the split are among those that its recipe names for training; where those are not there, it says so.
+    images of the split are among those that its recipe names for training; where those are not there, it says so. An
+    exported file has no such records.
 
     Args:
-        run: run folder or checkpoint.
+        run: run folder, checkpoint or exported file.
         dataset: the split evaluated.
         metrics: its figures.
+        trained_on: folder of the training images, where no records name them.
+
+    Raises:
+        DataError: there is no such folder.
     """
     meta = _meta(run)
     selection = UNKNOWN_SELECTION if meta is None else check_selection(_selected_on(meta), dataset)
-    training = UNKNOWN_TRAINING if meta is None else _training(meta["recipe"], dataset)
+    if meta is None or trained_on is not None:
+        training = check_trained_on(dataset, trained_on, progress)
+    else:
+        training = _training(meta["recipe"], dataset)
     shared = check_shared(dataset)
     return (check_objects(metrics), selection, training, *([shared] if shared else []))
 

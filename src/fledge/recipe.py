@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,6 +39,13 @@ __all__ = [
 ]
 
 _MOST_BYTES = 1_000_000
+# What begins a setting or a table of a TOML text, and what could hold the like: strings and comments.
+_TOKEN = re.compile(
+    r"""^[ \t]*["']?(?P<key>[\w-]+)["']?[ \t]*[.=]"""
+    r"""|^[ \t]*\[+[ \t]*["']?(?P<table>[\w-]+)[^\]\n]*\]+[ \t]*(?:\#|$)"""
+    r'''|"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|\#[^\n]*''',
+    re.MULTILINE | re.DOTALL,
+)
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -62,27 +72,47 @@ def load_recipe(path: str | Path, **changes: Any) -> Recipe:
             data = stream.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
             raise UsageError(f"recipe too large: {file}: more than {_MOST_BYTES} bytes: a recipe has some 60 lines")
-        settings = tomllib.loads(data.decode())
+        text = data.decode()
+        settings = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"cannot read recipe: {file}: {error.strerror}: check its permissions") from error
     except RecursionError:
         raise UsageError(f"not TOML: {file}: lists nested without end: a recipe is flat") from None
     except ValueError as error:  # among them TOMLDecodeError and UnicodeDecodeError
         raise UsageError(f"not TOML: {file}: {error}") from None
-    return make_recipe({**settings, **changes}, str(file))
+    lines = {key: line for key, line in _lines(text).items() if key not in changes}
+    return make_recipe({**settings, **changes}, str(file), lines)
 
 
-def make_recipe(settings: dict[str, Any], where: str) -> Recipe:
-    """Validate settings; ``where`` names their source in errors."""
+def make_recipe(settings: dict[str, Any], where: str, lines: Mapping[str, int] = MappingProxyType({})) -> Recipe:
+    """Validate settings; in errors ``where`` names their source, and ``lines`` those of settings in it."""
+
+    def place(key: object) -> str:
+        return f"{where}:{lines[key]}" if isinstance(key, str) and key in lines else where
+
     method = settings.get("method", "none")
     if not isinstance(method, str) or method not in METHODS:
-        raise UsageError(f"unknown method {method!r}: {where}: use one of {', '.join(METHODS)}")
+        raise UsageError(f"unknown method {method!r}: {place('method')}: use one of {', '.join(METHODS)}")
     try:
         # Strict, and as JSON, where a list is a tuple: `epochs = true` or `lr = "0.1"` is a mistake.
         return METHODS[method].model_validate_json(json.dumps(settings, default=str), strict=True)
     except ValidationError as error:
-        problems = "; ".join(_explain(METHODS[method], dict(e)) for e in error.errors())
-        raise UsageError(f"bad recipe: {where}: {problems}") from None
+        problems: dict[str, list[str]] = {}
+        for one in sorted(error.errors(), key=lambda one: lines.get(str(next(iter(one["loc"]), "")), 0)):
+            problems.setdefault(place(next(iter(one["loc"]), "")), []).append(_explain(METHODS[method], dict(one)))
+        told = "; ".join(f"{there}: {'; '.join(texts)}" for there, texts in problems.items())
+        raise UsageError(f"bad recipe: {told}") from None
+
+
+def _lines(text: str) -> dict[str, int]:
+    """The line of each setting of a TOML text, counted from 1; of a table that of its head."""
+    found: dict[str, int] = {}
+    line, at = 1, 0
+    for match in _TOKEN.finditer(text):
+        line, at = line + text.count("\n", at, match.start()), match.start()
+        if key := match["key"] or match["table"]:
+            found.setdefault(key, line)
+    return found
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:

@@ -13,7 +13,7 @@ from fledge.data.datasets import open_dataset
 from fledge.data.labels import DetectionDataset, class_index
 from fledge.engine.checkpoint import checkpoint_at, load_checkpoint
 from fledge.errors import DataError, UsageError
-from fledge.export.model import EXPORTED, load_exported
+from fledge.export.model import EXPORTED, ExportedModel, load_exported
 from fledge.inference.model import TorchModel, WindowModel
 from fledge.inference.predictor import Predictor
 from fledge.models.detectors.rotated_retinanet import RotatedRetinaNet
@@ -64,11 +64,20 @@ def load_model(path: Path, device: str, threads: int | None = None) -> WindowMod
         DataError: there is no checkpoint, or it or the file is damaged.
         UsageError: the runtime of the file is not installed.
     """
-    if path.suffix in EXPORTED and not path.is_dir():
-        if pick_device(device if device != "auto" else "cpu").type != "cpu":
-            raise UsageError(f"an exported file runs on the CPU: {path}: device={device}: use cpu, or the run folder")
-        return load_exported(path, threads)
-    return load_predictor(path, device)[0].model
+    return load_with_recipe(path, device, threads)[0].model
+
+
+def load_with_recipe(
+    path: Path, device: str, threads: int | None = None
+) -> tuple[Predictor[TorchModel] | Predictor[ExportedModel], Recipe]:
+    """What ``load_model`` does, ready to look at images, and the recipe it was trained by; that of an exported file
+    names folders, but not where they lie."""
+    if path.suffix not in EXPORTED or path.is_dir():
+        return load_predictor(path, device)
+    if pick_device(device if device != "auto" else "cpu").type != "cpu":
+        raise UsageError(f"an exported file runs on the CPU: {path}: device={device}: use cpu, or the run folder")
+    model = load_exported(path, threads)
+    return Predictor(model), make_recipe(dict(model.record.recipe), str(path))
 
 
 def make_model(detector: RotatedRetinaNet, recipe: Recipe, pixel_scale: float, device: torch.device) -> TorchModel:

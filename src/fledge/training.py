@@ -89,7 +89,9 @@ def _train(settings: Recipe, folder: Path, device: torch.device, title: str, all
         say(f"note: {dropped} objects left out: the same box and class is there twice")
     fitted = for_classes(settings, len(dataset.classes))
     if fitted != settings:
-        say("note: one class: the softmax form would be zero, so kd_probability is now sigmoid")
+        before = settings.model_dump()
+        changed = ", ".join(f"{k} is now {v}" for k, v in fitted.model_dump().items() if v != before[k])
+        say(f"note: one class: the softmax form would be zero, so {changed}")
         settings = fitted
     settings, dataset = _with_range(settings, dataset)
     student = build_detector(settings, dataset.classes)

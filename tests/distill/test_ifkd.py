@@ -11,6 +11,7 @@ from tests.distill.doubles import Means
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fledge.distill.at import activity, attention_loss
 from fledge.distill.frs import FRS, richness, score_loss
 from fledge.distill.ifkd import IFKD, AttentionIFKD, Mask, Parts, masked_attention_loss
 from fledge.distill.parts.embedding import Disturbance
@@ -251,6 +252,7 @@ def test_attention_transfer_by_loops() -> None:
     assert masked_attention_loss(s, t, ones).item() == pytest.approx(plain, rel=1e-12)
     # The published code's mean over places as well.
     assert 2 * plain / 16 == pytest.approx(0.004235781940, abs=1e-12)
+    torch.testing.assert_close(masked_attention_loss(s, t, ones), attention_loss(activity(s), activity(t)))
     mask = richness(torch.sin(k[:32]).view(2, 1, 4, 4))
     mean, rows = float(mask.mean()), mask.flatten(1).tolist()
     places = zip(chain(*own), chain(*other), chain(*rows), strict=True)

@@ -127,6 +127,8 @@ def test_the_convolutions_between_come_from_the_seed() -> None:
         return {name: value for name, value in step.state_dict().items() if name.startswith("distiller.")}
 
     first, again, other = drawn(1, 0), drawn(1, 5), drawn(2, 0)
-    assert first.keys() == {f"distiller.adapters.{level}.{part}" for level in LEVELS for part in ("weight", "bias")}
+    assert first.keys() == {
+        f"distiller.adapters.convs.{level}.{part}" for level in LEVELS for part in ("weight", "bias")
+    }
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert not any(torch.equal(value, other[name]) for name, value in first.items())

@@ -9,16 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.data.made import dota_folder
+from tests.export.conftest import make_record, noise
+from typer.testing import CliRunner
 
 import fledge
 from fledge import api, exporting
 from fledge.benchmark import benchmark
+from fledge.cli import app
 from fledge.data.synthetic import write_dataset
 from fledge.errors import DataError, NumericError, UsageError
+from fledge.evaluation.average_precision import evaluate
+from fledge.export.onnx_file import onnx_bytes
 from fledge.export.proof import window_of
+from fledge.geometry.boxes import corners
 from fledge.inference.model import stack
 from fledge.recipe import make_recipe
 from fledge.runs import load_model
+from fledge.types import Detections
 
 SETTINGS: dict[str, Any] = {
     "backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "head_norm": True, "anchor_scale": 2.0,
@@ -56,6 +64,45 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(UsageError, match=r"onnxscript is not installed: run `pip install fledge\[export\]`"):
         exporting.export(tmp_path / "run")
+
+
+def test_a_file_is_not_evaluated_without_data(cells_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(UsageError, match=r"which data: .*cells\.onnx: .*: give --data DIR"):
+        api.evaluate(cells_file)
+    with pytest.raises(UsageError, match="device=cuda: use cpu"):
+        api.evaluate(cells_file, tmp_path, device="cuda")
+    (tmp_path / "a.pt2").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"not opened: .*a\.pt2: .* --to onnx or openvino"):
+        api.evaluate(tmp_path / "a.pt2", tmp_path)
+    with pytest.raises(UsageError, match="--trained-on goes with --detections"):
+        CliRunner().invoke(app, ["evaluate", str(tmp_path), "--trained-on", str(tmp_path)], catch_exceptions=False)
+
+
+def test_a_file_is_evaluated_by_what_it_finds(cells_model: Any, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    settings = {"backbone": "resnet18_quarter", "neck_channels": 16, "image_size": 96, "overlap": 16}
+    path = tmp_path / "cells.onnx"
+    path.write_bytes(onnx_bytes(cells_model, make_record(recipe={**settings, "score_threshold": 0.5})))
+    images = [np.ascontiguousarray(noise(1, 64, 96, seed=k)[0].permute(1, 2, 0).numpy()) for k in range(3)]
+    found = fledge.load(path).detect_many(images, 0.5)
+    half = [d.select(torch.arange(len(d)) % 2 == 0) for d in found]
+    shown = {
+        str(k): (image, [f"{' '.join(map(str, quad))} {d.classes[label]} 0" for quad, label in _rows(d)])
+        for k, (image, d) in enumerate(zip(images, half, strict=True))
+    }
+    dota_folder(tmp_path / "data", {"val": {k: (i, "\n".join(lines) + "\n") for k, (i, lines) in shown.items()}})
+    result = api.evaluate(path, tmp_path / "data", "val")
+    truth = [result.dataset.targets(i) for i in range(3)]
+    assert sum(map(len, half)) > 20
+    assert 0.2 < result.metrics.mean(0.5) < 1
+    np.testing.assert_array_equal(result.metrics.ap, evaluate(found, truth, found[0].classes).ap)
+    assert (result.cost.size, result.cost.decode_milliseconds) == ((64, 96), None)
+    assert result.cost.parameters > 1000
+
+
+def _rows(found: Detections) -> list[tuple[list[float], int]]:
+    return list(zip(corners(found.boxes).reshape(-1, 8).tolist(), found.labels.tolist(), strict=True))
 
 
 @pytest.mark.slow
@@ -99,7 +146,7 @@ def _pixels(model: Any, file: Path) -> Any:
     ("to", "precision", "dynamic"),
     [
         ("openvino", "fp32", True), ("openvino", "int8", False), ("onnx", "int8", False), ("onnx", "fp16", False),
-        ("openvino", "bf16", False),
+        ("openvino", "bf16", False), ("openvino", "fp16", True),
     ],
 )  # fmt: skip
 def test_every_runtime(run: Path, tmp_path: Path, to: Any, precision: Any, dynamic: bool) -> None:
@@ -114,6 +161,26 @@ def test_every_runtime(run: Path, tmp_path: Path, to: Any, precision: Any, dynam
     if precision == "fp32":
         assert len(found) == len(expected)
         torch.testing.assert_close(found.boxes, expected.boxes, atol=0.01, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("to", "dynamic"), [("onnx", True), ("onnx", False), ("openvino", True)])
+def test_a_file_is_evaluated_as_its_run_is(run: Path, tmp_path: Path, to: Any, dynamic: bool) -> None:
+    made = exporting.export(run, to, "fp32", dynamic, tmp_path / f"model{exporting.SUFFIX[to]}", images=2)
+    data, (whole, file) = run.parent / "data", (api.evaluate(x, run.parent / "data", "val") for x in (run, made.path))
+    assert whole.metrics.mean(0.5) > 0.001
+    np.testing.assert_allclose(file.metrics.ap, whole.metrics.ap, atol=1e-6, rtol=0)
+    assert file.about == whole.about
+    assert (file.cost.parameters, file.cost.flops) == (whole.cost.parameters, whole.cost.flops)
+    assert (file.cost.size, file.cost.decode_milliseconds) == ((96, 96), None)
+    assert api.precision(made.path, data, "val", limit=5).images == 5
+    command = ["evaluate", str(made.path), "--data", str(data), "--split", "val", "--out", str(tmp_path / "report")]
+    told = CliRunner().invoke(app, [*command, "--trained-on", str(data / "train")], catch_exceptions=False).output
+    assert "ms (network and decoding in one)" in told
+    assert "none of 20 images is among the 24 trained on" in " ".join(told.split())
+    assert "not checked whether anything was chosen on this split" in " ".join(told.split())
+    assert (tmp_path / "report" / "report.html").is_file()
+    assert "not checked whether these images were trained on" in CliRunner().invoke(app, command[:-2]).output
 
 
 @pytest.mark.slow

@@ -44,7 +44,8 @@ Exit codes: 0 done, 1 a bug, 2 usage or recipe, 3 input data, 4 numbers that are
 - Objects longer than the overlap of windows: they may be found in parts.
 - Safety from somebody who can write to the run folder while fledge uses it.
 - Memory beyond what is stated: PNG, JPEG and BMP are decoded whole, up to 1 Gpx; the objects of a scene are held until
-  they are merged (about 300 bytes each), and for formats with one file for all scenes, those of all scenes.
+  they are merged (10^7 within 2 GiB, for which the merge is tested apart from the writing, which takes 50,000 at a
+  time), and for formats with one file for all scenes, those of all scenes.
 
 ## Faults and what happens
 """

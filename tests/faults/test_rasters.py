@@ -24,6 +24,7 @@ from fledge.inference import source
 from fledge.inference.found import Found
 from fledge.inference.scan import merged, scan_scene
 from fledge.inference.scene import SceneSettings, detect_scene
+from fledge.inference.windows import Window
 from fledge.types import Frame
 
 MIB = 1 << 20
@@ -133,10 +134,10 @@ def test_images_beyond_the_limit(tmp_path: Path) -> None:
     assert Image.MAX_IMAGE_PIXELS == 89_478_485
 
 
-def spoil(path: Path, block: int) -> None:
+def spoil(path: Path, block: int, row: int = 0) -> None:
     """Overwrite the first 64 bytes of a stored block. (Damage amid noise, which still decodes, shows to no decoder.)"""
     with rasterio.open(path) as file:
-        offset = int(file.get_tag_item(f"BLOCK_OFFSET_{block}_0", "TIFF", bidx=1))
+        offset = int(file.get_tag_item(f"BLOCK_OFFSET_{block}_{row}", "TIFF", bidx=1))
     data = bytearray(path.read_bytes())
     data[offset : offset + 64] = b"\xff" * 64
     path.write_bytes(bytes(data))
@@ -161,7 +162,7 @@ def test_damaged_tile_or_truncated_file(damage: str, tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
     out = tmp_path / "out.geojson"
     settings = SceneSettings("geojson", score=0.0)
-    with pytest.raises(DataError, match=r"incomplete: .*a\.tif: \d+ of \d+ windows cannot be read, .*--allow-holes"):
+    with pytest.raises(DataError, match=r"incomplete: .*a\.tif: .*\d+ of \d+ windows cannot be read, .*--allow-holes"):
         detect_scene(square_model(), path, out, settings)
     assert not out.exists()
     result = detect_scene(square_model(), path, out, SceneSettings("geojson", score=0.0, allow_holes=True))
@@ -169,6 +170,48 @@ def test_damaged_tile_or_truncated_file(damage: str, tmp_path: Path) -> None:
     assert '"incomplete": [[' in out.read_text()
     assert (tmp_path / "out.geojson.holes.json").is_file()
     assert 0 < result.objects < len(whole)
+
+
+def test_a_scene_of_which_nothing_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block damaged: given up after 16 windows one after another, exit 3 and no result; with --allow-holes all
+    windows are tried, and the result is marked incomplete."""
+    tried: list[tuple[int, int]] = []
+    read = source.SceneSource.read
+
+    def count(self: source.SceneSource, window: Window) -> object:
+        tried.append((window.x, window.y))
+        return read(self, window)
+
+    monkeypatch.setattr(source.SceneSource, "read", count)
+    path = noisy(tmp_path / "a.tif")
+    with rasterio.open(path) as file:
+        first = int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
+    data = path.read_bytes()
+    path.write_bytes(data[:first] + b"\xff" * (len(data) - first))
+    out = tmp_path / "out.csv"
+    with pytest.raises(
+        DataError, match=r"incomplete: .*a\.tif: given up: 16 of \d+ windows .*column \d+, row \d+ .*--allow-holes"
+    ) as caught:
+        detect_scene(square_model(), path, out, SceneSettings("csv", batch_size=1))
+    assert caught.value.exit_code == 3
+    assert 16 <= len(tried) <= 16 + 4, "the reader is a little ahead"
+    assert not out.exists()
+    result = detect_scene(square_model(), path, out, SceneSettings("csv", batch_size=1, allow_holes=True))
+    assert len(result.holes) == result.windows == len(set(tried)) > 30
+    assert len(out.read_text().splitlines()) == 1
+
+
+def test_holes_here_and_there_do_not_end_a_scene(tmp_path: Path) -> None:
+    """Damaged blocks with intact ones between: every window is tried, however many fail in all."""
+    path = noisy(tmp_path / "a.tif")
+    for block in (1, 3, 5, 7):
+        for row in range(4):
+            spoil(path, block, row)
+    with pytest.raises(DataError, match=r"incomplete: .*a\.tif: \d+ of \d+ windows") as caught:
+        detect_scene(
+            square_model(overlap=0, image_size=32), path, tmp_path / "out.csv", SceneSettings("csv", batch_size=1)
+        )
+    assert "64 of 128 windows" in str(caught.value)
 
 
 def test_other_drivers_behind_an_image_name(tmp_path: Path) -> None:

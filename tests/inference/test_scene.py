@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pyogrio
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.tiffs import write_tiff
@@ -16,6 +17,8 @@ from tests.inference.squares import GREEN, RED, Patch, SquareFinder, painted, sq
 
 from fledge.data.raster import PixelRule
 from fledge.errors import NumericError, ResourceError, UsageError
+from fledge.geometry.nms import rotated_nms
+from fledge.inference import found as found_module
 from fledge.inference.found import Found, Seen, merge
 from fledge.inference.model import TorchModel
 from fledge.inference.scan import merged, scan_scene
@@ -107,15 +110,52 @@ def test_the_merge_depends_on_the_boxes_only(order: Sequence[int], parts: int) -
     """Whatever the order of windows, the batches and the workers, the same objects come out in the same order."""
     rng = np.random.default_rng(1)
     boxes = np.concatenate([rng.uniform(0, 60, (20, 2)), rng.uniform(8, 30, (20, 2)), rng.uniform(-1, 1, (20, 1))], 1)
+    boxes = boxes.astype(np.float32)
     scores = rng.choice(np.array([0.5, 0.75], np.float32), 20)  # many ties
-    seen = Seen(boxes, scores, np.arange(20, dtype=np.int32) % 2, np.arange(20) % 4, 0)
+    seen = Seen(boxes, scores, np.arange(20, dtype=np.int32) % 2, np.arange(20) % 4, 1.0, 0)
     turn = np.array(order)
-    other = Seen(seen.boxes[turn], seen.scores[turn], seen.labels[turn], seen.windows[turn], 0)
+    other = Seen(seen.boxes[turn], seen.scores[turn], seen.labels[turn], seen.windows[turn], 1.0, 0)
     grid = WindowGrid(120, 120, 96, 40)
     one, two = (merge(s, grid, 0.3, ("red", "green"), Frame("a")) for s in (seen, other))
     assert 0 < len(one) < 20
     for name in ("boxes", "scores", "labels", "windows"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+def plainly_merged(seen: Seen, grid: WindowGrid, threshold: float) -> list[tuple[float, ...]]:
+    """Every box placed in float64, ranked as tuples and suppressed at once: (-score, label, window, box)."""
+    ranked = []
+    numbers: list[int] = seen.windows.tolist()
+    for k, (box, number) in enumerate(zip(seen.boxes.astype(np.float64), numbers, strict=True)):
+        x, y, w, h = (v / seen.scale for v in box[:4].tolist())
+        place = (x + grid[number].x, y + grid[number].y, w, h, float(box[4]))
+        ranked.append((-float(seen.scores[k]), int(seen.labels[k]), number, *place))
+    ranked.sort()
+    table = torch.tensor(ranked, dtype=torch.float64)
+    keep = rotated_nms(table[:, 3:], -table[:, 0], threshold, table[:, 1].to(torch.int64))
+    return [ranked[k] for k in keep.tolist()]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("at_once", [7, 1 << 18])
+def test_the_merge_equals_a_plain_one_to_the_last_bit(seed: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(found_module, "_AT_ONCE", at_once)
+    rng = np.random.default_rng(seed)
+    count, grid = 300, WindowGrid(700, 900, 256, 64)
+    sides, angles = rng.uniform(4, 60, (count, 2)), rng.uniform(-1.5, 1.5, (count, 1))
+    boxes = np.concatenate([rng.integers(0, 80, (count, 2)), sides, angles], axis=1).astype(np.float32)
+    boxes[::10] = boxes[0]  # ties to the last key
+    scores = rng.choice(np.array([0.5, 0.75, 0.8], np.float32), count)
+    labels, numbers = rng.integers(0, 2, count).astype(np.int32), rng.integers(0, len(grid), count)
+    seen = Seen(boxes, scores, labels, numbers, 0.7, 0)
+    found = merge(seen, grid, 0.3, ("red", "green"), Frame("a"))
+    expected = plainly_merged(seen, grid, 0.3)
+    assert 50 < len(found) < count - 20
+    np.testing.assert_array_equal(found.boxes, [row[3:] for row in expected])
+    np.testing.assert_array_equal(found.scores, np.array([-row[0] for row in expected], np.float32))
+    np.testing.assert_array_equal(found.labels, [row[1] for row in expected])
+    origins = [(grid[int(row[2])].x, grid[int(row[2])].y) for row in expected]
+    np.testing.assert_array_equal(found.windows, origins)
 
 
 def test_windows_without_data_are_skipped_and_counted(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fledge.types import Detections, Frame
+from fledge.visualize.benchmark_page import benchmark_page
 from fledge.visualize.map_page import map_page
 from fledge.visualize.page import Page
 
@@ -25,6 +26,35 @@ def test_a_browser_opens_the_page_cleanly(sample_page: Page, open_page: Callable
     assert facts.broken == []
     assert facts.overflow == []
     assert facts.enlarged is True
+
+
+def benchmark_rows() -> list[dict[str, Any]]:
+    """What ``fledge benchmark`` has of a run and files of it, at two sizes; one without average precision."""
+    kinds = [
+        ("runs/2026-11-24/dota-v1.0/student_resnet18_half_seed_0", "torch", "fp32", 410.0, 0.703),
+        ("exports/student_resnet18_half_seed_0-dynamic.onnx", "onnx", "fp32", 260.4, 0.703),
+        ("exports/student_resnet18_half_seed_0-int8.onnx", "onnx", "int8", 188.0, 0.6912),
+        ("exports/student_resnet18_half_seed_0-fp16.xml", "openvino", "fp16", 236.2, 0.7029),
+        ("exports/other.xml", "openvino", "int8", 121.0, None),
+    ]
+    return [
+        {
+            "model": model, "runtime": runtime, "precision": precision, "size": size, "threads": 1,
+            "median_ms": ms * size / 1024, "p95_ms": 1.2 * ms, "cpu_ms": 0.98 * ms, "peak_bytes": 4.1e8,
+            "file_bytes": 1.34e7, "parameters": 3_353_000, "flops": 3.1e10, "ap50": ap,
+            "ap50_95": ap if ap is None else ap / 2,
+        }
+        for model, runtime, precision, ms, ap in kinds
+        for size in (512, 1024)
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_benchmark_is_a_clean_page(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    page = benchmark_page(benchmark_rows(), {"fledge": "0.1.0", "command": "fledge benchmark runs/a b.onnx --data d"})
+    shots = os.environ.get("FLEDGE_SHOTS")
+    facts = open_page(page.write(tmp_path / "benchmark.html"), Path(shots) if shots else None)
+    assert (facts.console, facts.requests, facts.overflow, facts.broken) == ([], [], [], [])
 
 
 @pytest.mark.slow

@@ -14,12 +14,15 @@ from fledge.evaluation.protocols import PROTOCOLS
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fledge.evaluation.cost import Cost
+
 FIGURES = ("AP50", "AP75", "AP50:95")
 
 
 def evaluate(
     run: Annotated[
-        Path | None, typer.Argument(help="Run folder or checkpoint; none if --detections are given.")
+        Path | None,
+        typer.Argument(help="Run folder, checkpoint or exported file; none if --detections are given."),
     ] = None,
     detections: Annotated[
         Path | None, typer.Option("--detections", help="File or folder of detections, from any tool.")
@@ -28,7 +31,8 @@ def evaluate(
         Path | None, typer.Option("--ground-truth", help="With --detections: the dataset folder.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Dataset folder; default: the recipe's eval_data, or its data.")
+        Path | None,
+        typer.Option("--data", help="Dataset folder; of a run by default the recipe's eval_data, or data."),
     ] = None,
     split: Annotated[
         list[str] | None,
@@ -82,15 +86,20 @@ def evaluate(
 
         fledge evaluate runs/student --data other --split test --protocol dota --out student.json
 
+        fledge evaluate exports/student.onnx --data data --split test
+
         fledge evaluate --detections Task1 --ground-truth DOTA --split val --protocol dota --out report
 
         fledge evaluate runs/student --data DOTA/test/images --protocol dota --submit task1.zip
 
         fledge evaluate --detections ours.json --compare theirs.json --ground-truth HRSC --protocol hrsc_07,hrsc_12
     """
+    exported = run is not None and run.is_file()  # without the records of a run, which name its training images
     _refuse_strays(
         {"--data": data, "--device": None if device == "auto" else device} if detections else {},
-        {"--ground-truth": ground_truth, "--compare": compare, "--trained-on": trained_on} if run else {},
+        {"--ground-truth": ground_truth, "--compare": compare, "--trained-on": None if exported else trained_on}
+        if run
+        else {},
     )
     if submit is not None:
         from fledge.cli.evaluate_files import write_submission
@@ -102,7 +111,8 @@ def evaluate(
         more = Options(protocol, renaming(remap or []), compare, trained_on, merge, skip_bad_labels, out)
         evaluate_files(run, ground_truth, detections, split or [], more)
     else:
-        _of_run(run, data, [*split] if split else [None], protocol, renaming(remap or []), out, device)
+        names = renaming(remap or [])
+        _of_run(run, data, [*split] if split else [None], protocol, names, out, device, trained_on)
 
 
 def _refuse_strays(of_run: dict[str, Any], of_files: dict[str, Any]) -> None:
@@ -126,6 +136,7 @@ def _of_run(
     names: dict[str, str],
     out: Path | None,
     device: str,
+    trained_on: Path | None,
 ) -> None:
     """Evaluate a detector on one split or several, and print what came of it."""
     from rich.console import Console
@@ -150,7 +161,7 @@ def _of_run(
         console.print(parts_table(record["parts"], _percent, "by size and aspect ratio"))
         print(f"{result.metrics.images} images of {result.dataset.root}")
         print("\n".join(_rules(record)))
-        checks = run_checks(run, result.dataset, result.metrics)
+        checks = run_checks(run, result.dataset, result.metrics, trained_on)
         print(trust_line(checks))
         record["trust"] = trust_record(checks)
         if others or (out and out.suffix != ".json"):
@@ -161,15 +172,21 @@ def _of_run(
         console.print(_gap(row, records))
         if lacking := _one_sided(row, records):
             print(f"note: {', '.join(lacking)}: with objects in one of the two only, so the means are of other classes")
-    cost = results[-1].cost
-    print(
-        f"{cost.parameters / 1e6:.2f} M parameters, {cost.flops / 1e9:.2f} GFLOPs and {cost.milliseconds:.1f} + "
-        f"{cost.decode_milliseconds:.1f} ms (network + decoding) an "
-        f"image at {cost.size[1]}x{cost.size[0]} px (one thread)"
-    )
+    print(_takes(results[-1].cost))
     if out and out.suffix == ".json":
         write_json(out, everything if len(records) > 1 else next(iter(records.values())))
         print(f"written: {out}")
+
+
+def _takes(cost: Cost) -> str:
+    """What one image costs, in a line."""
+    time = f"{cost.milliseconds:.1f} ms (network and decoding in one)"
+    if cost.decode_milliseconds is not None:
+        time = f"{cost.milliseconds:.1f} + {cost.decode_milliseconds:.1f} ms (network + decoding)"
+    return (
+        f"{cost.parameters / 1e6:.2f} M parameters, {cost.flops / 1e9:.2f} GFLOPs and {time} an image at "
+        f"{cost.size[1]}x{cost.size[0]} px (one thread)"
+    )
 
 
 def _classes(record: dict[str, Any], title: str) -> Table:

@@ -30,7 +30,8 @@ from fledge.types import Frame
 
 Image = NDArray[np.uint8]
 
-CACHE = 64  # MB that GDAL keeps of decoded blocks
+CACHE = 64 << 20  # bytes that GDAL keeps of decoded blocks, if one window does not touch more
+_MOST_CACHE = 256 << 20
 _MOST_BLOCK = 1 << 30  # bytes of one block, which a window of one pixel must decode
 _SAMPLED = 64  # places of a file that its fingerprint reads
 _ADDRESS = re.compile(r"(/vsi|[A-Za-z][A-Za-z0-9+.\-]*:/?/|(zip|tar|gzip|[A-Z_0-9]{3,}):)")
@@ -71,6 +72,7 @@ class SceneFile:
         name = os.fsencode(self.path.stem).decode(errors="replace")  # it becomes text in results
         self.frame = Frame(name, (self.height, self.width))
         self.rule = rule
+        self.cache = CACHE
         self._file: Any = None
         self._whole: Image | None = None
         with _translated(self.path):
@@ -84,7 +86,7 @@ class SceneFile:
             to_bytes(np.zeros((1, 1, 1), self._file.dtypes[0]), self.rule.range, self.path)  # refuse the type now
 
     def _open(self, header: Header) -> None:
-        with warnings.catch_warnings(), _environment():
+        with warnings.catch_warnings(), _environment(self.cache):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             file = rasterio.open(self.path.absolute(), driver=DRIVERS[header.format])
             ycbcr = file.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE") == "YCbCr"  # GDAL makes it RGB
@@ -102,13 +104,21 @@ class SceneFile:
     def _check_blocks(self) -> None:
         file = self._file
         height, width = file.block_shapes[0]
-        shared = file.count if file.profile.get("interleave") == "pixel" else 1
-        size = height * width * shared * np.dtype(file.dtypes[0]).itemsize
-        if size > _MOST_BLOCK:
+        self._shared = file.profile.get("interleave") == "pixel"
+        pixel = np.dtype(file.dtypes[0]).itemsize * (file.count if self._shared else 1)
+        if height * width * pixel > _MOST_BLOCK:
             raise DataError(
-                f"blocks too large: {self.path}: one block of {width}x{height} pixels takes {size >> 20} MiB: store it "
-                "in tiles, such as with gdal_translate -of COG"
+                f"blocks too large: {self.path}: one block of {width}x{height} pixels takes "
+                f"{height * width * pixel >> 20} MiB: store it in tiles, such as with gdal_translate -of COG"
             )
+
+    def _fit_cache(self, width: int, height: int) -> None:
+        """Make room for the tiles that a window touches, among which the next one of its row finds many of its own."""
+        (rows, columns), bands = self._file.block_shapes[0], self._file.count if self._shared else len(self._bands)
+        if columns < self.width:
+            tiles = (height // rows + 2) * (width // columns + 2)
+            needed = tiles * rows * columns * bands * np.dtype(self._file.dtypes[0]).itemsize
+            self.cache = min(max(self.cache, needed), _MOST_CACHE)
 
     def _locate(self) -> None:
         file = self._file
@@ -132,7 +142,7 @@ class SceneFile:
             return False
         width = self._file.block_shapes[0][1]
         size = np.dtype(self._file.dtypes[0]).itemsize * self._file.count
-        return bool(width == self.width > 4096 and 1024 * width * size > CACHE << 20)
+        return bool(width == self.width > 4096 and 1024 * width * size > CACHE)
 
     def read(self, x: int, y: int, width: int, height: int) -> Piece:
         """The pixels of a window that lies inside the scene.
@@ -142,6 +152,7 @@ class SceneFile:
         """
         if self._whole is not None:
             return Piece(self._whole[y : y + height, x : x + width], False)
+        self._fit_cache(width, height)
         if self._sparse and self._nothing_stored(x, y, width, height):
             return Piece(np.zeros((height, width, self.rule.channels), np.uint8), True)
         window = Window(x, y, width, height)
@@ -169,20 +180,20 @@ class SceneFile:
         return np.ascontiguousarray(pixels), missing
 
     def _samples(self, window: Window, shape: tuple[int, int] | None = None) -> tuple[NDArray[Any], Missing]:
-        with _translated(self.path), _environment():
+        with _translated(self.path), _environment(self.cache):
             out = None if shape is None else (len(self._bands), *shape)
             samples = self._file.read(list(self._bands), window=window, out_shape=out)
         return samples.transpose(1, 2, 0), missing_samples(samples, self._nodata)
 
     def _outside(self, window: Window) -> bool:
         """Whether a mask or alpha channel leaves nothing of a window."""
-        with _translated(self.path), _environment():
+        with _translated(self.path), _environment(self.cache):
             return not self._file.read_masks(self._bands[0], window=window).any()
 
     def _nothing_stored(self, x: int, y: int, width: int, height: int) -> bool:
         """Whether a sparse TIFF file holds no block of a window, for any of the bands."""
         rows, columns = self._file.block_shapes[0]
-        with _environment():
+        with _environment(self.cache):
             return all(
                 self._file.get_tag_item(f"BLOCK_OFFSET_{i}_{j}", "TIFF", bidx=band) is None
                 for j in range(y // rows, (y + height - 1) // rows + 1)
@@ -242,8 +253,8 @@ def fingerprint(path: Path) -> str:
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
-    with rasterio.Env(**ALONE, GDAL_CACHEMAX=CACHE):
+def _environment(cache: int = CACHE) -> Iterator[None]:
+    with rasterio.Env(**ALONE, GDAL_CACHEMAX=cache):  # in bytes, where GDAL itself would take it for megabytes
         yield
 
 

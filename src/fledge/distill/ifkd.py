@@ -47,6 +47,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fledge.distill.at import activity
 from fledge.distill.frs import feature_loss, richness, score_excess
 from fledge.distill.parts.embedding import Disturbance, disturbed
 from fledge.distill.parts.frequency import FrequencyReconstruction
@@ -210,7 +211,7 @@ def masked_attention_loss(student: Tensor, target: Tensor, mask: Tensor) -> Tens
     """Half the squared distance of the activities of two maps (B, C, H, W), each of length 1 in each image, its places
     weighted by a mask (B, 1, H, W) brought to mean 1 over the batch; mean over the images.
     """
-    own, other = (F.normalize(x.square().mean(dim=1).flatten(1)) for x in (student, target))
+    own, other = (F.normalize(activity(x).flatten(1)) for x in (student, target))
     mask = mask.flatten(1) / mean_over_processes(mask.mean()).clamp(min=1e-6)
     return ((own - other).square() * mask).sum(dim=1).mean() / 2
 

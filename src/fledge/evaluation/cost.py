@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,8 @@ class Cost:
         parameters: all parameters, frozen ones included.
         flops: floating-point operations of the network (a multiply-add counts as two).
         milliseconds: median time of the network's forward pass at batch 1.
-        decode_milliseconds: median time of decoding and suppression, which grows with what is found.
+        decode_milliseconds: median time of decoding and suppression, which grows with what is found; None: both are
+            one, and within ``milliseconds``.
         size: (height, width) of the image.
         threads: CPU threads used for the time.
     """
@@ -28,7 +29,7 @@ class Cost:
     parameters: int
     flops: int
     milliseconds: float
-    decode_milliseconds: float
+    decode_milliseconds: float | None
     size: tuple[int, int]
     threads: int
 
@@ -59,19 +60,44 @@ def measure_cost(
     detector.eval()
     noise = torch.randint(0, 255, (channels, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     inputs = [image[None].to(device) for image in images or [noise]]
-    with FlopCounterMode(display=False) as counter:
-        detector(inputs[0])
+    parameters, flops = count_operations(detector, inputs[0])
     passes = [_seconds(detector, inputs[i % len(inputs)]) for i in range(repeats + 2)]
     detector.train(training)
     torch.set_num_threads(threads)
     return Cost(
-        parameters=sum(p.numel() for p in detector.parameters()),
-        flops=int(counter.get_total_flops()),
+        parameters=parameters,
+        flops=flops,
         milliseconds=1000 * statistics.median(forward for forward, _ in passes[2:]),
         decode_milliseconds=1000 * statistics.median(decode for _, decode in passes[2:]),
         size=size,
         threads=1,
     )
+
+
+def measure_whole(network: nn.Module, run: Callable[[Tensor], object], images: Sequence[Tensor]) -> Cost:
+    """Cost of a detector that computes boxes from bytes in one piece, such as an exported file.
+
+    Args:
+        network: what it was made from, in eval mode on the CPU, to be counted.
+        run: finds the objects of one (C, H, W) uint8 image, with one thread.
+        images: of one size, taken in turn; 20 passes are timed.
+    """
+    parameters, flops = count_operations(network, images[0][None])
+    times = []
+    for i in range(22):
+        start = time.perf_counter()
+        run(images[i % len(images)])
+        times.append(time.perf_counter() - start)
+    height, width = images[0].shape[-2:]
+    return Cost(parameters, flops, 1000 * statistics.median(times[2:]), None, (height, width), 1)
+
+
+@torch.no_grad()
+def count_operations(detector: nn.Module, images: Tensor) -> tuple[int, int]:
+    """Parameters, and floating-point operations for one batch of images (B, C, H, W) uint8."""
+    with FlopCounterMode(display=False) as counter:
+        detector(images)
+    return sum(p.numel() for p in detector.parameters()), int(counter.get_total_flops())
 
 
 def _seconds(detector: nn.Module, image: Tensor) -> tuple[float, float]:

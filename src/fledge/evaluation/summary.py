@@ -55,7 +55,7 @@ def evaluation_record(
             "parameters": cost.parameters,
             "flops": cost.flops,
             "milliseconds": round(cost.milliseconds, 3),
-            "decode_milliseconds": round(cost.decode_milliseconds, 3),
+            "decode_milliseconds": None if cost.decode_milliseconds is None else round(cost.decode_milliseconds, 3),
             "input": list(cost.size),
             "threads": cost.threads,
         }

@@ -130,6 +130,19 @@ def check_training(
     return Check("training images", "good", f"none of {total} images is among the {len(trained)} trained on ({how})")
 
 
+def check_trained_on(dataset: DetectionDataset, folder: str | Path | None, progress: Progress) -> Check:
+    """``check_training`` with what the user named, which may be nothing.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if folder is None:
+        return UNKNOWN_TRAINING
+    if not Path(folder).is_dir():
+        raise DataError(f"no such folder: {folder}: name the folder of the training images")
+    return check_training(dataset, Path(folder), progress=progress)
+
+
 def _same_images(dataset: DetectionDataset, trained: Sequence[Path], progress: Progress) -> tuple[set[str], str]:
     """The names of the images that are training images, and how that was told."""
     sizes = {tuple(size) for size in dataset.sizes.tolist()}

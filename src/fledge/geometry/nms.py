@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -30,8 +32,7 @@ def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Ten
         NumericError: a box or score is not finite (not looked for in a compiled or exported graph).
         UsageError: the threshold is outside [0, 1].
     """
-    if not 0 <= iou_threshold <= 1:
-        raise UsageError(f"rotated_nms: iou_threshold {iou_threshold}: give a number from 0 to 1")
+    _check_threshold(iou_threshold)
     if not torch.compiler.is_compiling():
         _check_finite(boxes, scores)
     boxes, scores = boxes.detach(), scores.detach()
@@ -40,6 +41,36 @@ def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Ten
     order = scores.sort(descending=True, stable=True).indices
     groups = torch.zeros_like(order) if labels is None else labels[order].to(torch.int64)
     return order[operators.greedy_nms(operators.box_table(boxes[order]), groups, iou_threshold)]
+
+
+def ranked_nms(parts: Iterable[Tensor], labels: Tensor, iou_threshold: float) -> Tensor:
+    """``rotated_nms`` of boxes that are ranked already, and too many to lie in memory beside what it needs of them.
+
+    Takes 72 bytes a box for that, about 100 in all.
+
+    Args:
+        parts: one after another, boxes (M, 5) that together are all N, the best first; finite.
+        labels: (N,) int64; boxes of different labels do not suppress each other.
+        iou_threshold: as there.
+
+    Returns:
+        Mask (N,) of the kept boxes.
+
+    Raises:
+        UsageError: the threshold is outside [0, 1].
+    """
+    _check_threshold(iou_threshold)
+    table, end = torch.empty(len(labels), 9, dtype=torch.float64), 0
+    for part in parts:
+        table[end : end + len(part)] = operators.box_table(part)
+        end += len(part)
+    kept: Tensor = operators.greedy_nms(table, labels, iou_threshold)
+    return kept
+
+
+def _check_threshold(value: float) -> None:
+    if not 0 <= value <= 1:
+        raise UsageError(f"rotated_nms: iou_threshold {value}: give a number from 0 to 1")
 
 
 def _check_finite(boxes: Tensor, scores: Tensor) -> None:

@@ -296,8 +296,9 @@ def greedy_nms(T: Floats, labels: Ints, threshold: float) -> NDArray[np.bool_]:
     while mask < 2 * len(T):
         mask *= 2
     mask -= 1
-    heads, following = np.full(mask + 1, -1), np.empty(len(T), np.int64)  # of the boxes in a cell
-    first, after = np.full(_LEVELS, -1), np.empty(len(T), np.int64)  # of the boxes in a level
+    # Row numbers in 32 bits: a table of 2^31 rows would take 144 GiB.
+    heads, following = np.full(mask + 1, -1, np.int32), np.empty(len(T), np.int32)  # of the boxes in a cell
+    first, after = np.full(_LEVELS, -1, np.int32), np.empty(len(T), np.int32)  # of the boxes in a level
     counts, largest, smallest = np.zeros(_LEVELS, np.int64), np.zeros(_LEVELS), np.full(_LEVELS, np.inf)
     for k in range(len(T)):
         area = T[k, 6]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fledge.data.raster import PixelRule
 from fledge.data.scene_file import SceneFile
-from fledge.errors import NumericError, ResourceError, UsageError
+from fledge.errors import DataError, NumericError, ResourceError, UsageError
 from fledge.inference.ahead import read_ahead
 from fledge.inference.found import Found, Hole, gather, merge
 from fledge.inference.journal import Journal, Record, read_journal
@@ -27,6 +27,7 @@ from fledge.types import Detections, Frame, no_geojson
 Image = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
+_FAILURES = 16  # windows that cannot be read, one after another, before a scene is given up
 _MANY_CUT = 0.01  # share of boxes longer than the overlap that is worth a word
 
 
@@ -138,6 +139,7 @@ def _fill(
 ) -> list[Hole]:
     """Compute the windows that the journal lacks; those that could not be read."""
     holes: list[Hole] = []
+    failed = 0  # windows that could not be read since the last that could
     runner = _Runner(model, settings.batch_size, source.path)
 
     def groups() -> Iterator[_Group]:
@@ -150,6 +152,9 @@ def _fill(
     with closing(read_ahead(groups)) as ahead:
         for group in ahead:
             holes += group.holes
+            failed = 0 if group.numbers else failed + len(group.holes)
+            if failed >= _FAILURES and not settings.allow_holes:
+                raise DataError(_given_up(source.path, holes, len(grid)))
             seen = [*zip(group.numbers, runner(group.images), strict=True), *((number, None) for number in group.empty)]
             for number, found in seen:
                 if number not in journal.done:
@@ -157,6 +162,15 @@ def _fill(
             if advance is not None:
                 advance(len(journal.done) + len(holes), len(grid))
     return holes
+
+
+def _given_up(path: Path, holes: Sequence[Hole], windows: int) -> str:
+    last = holes[-1]
+    return (
+        f"incomplete: {path}: given up: {len(holes)} of {windows} windows cannot be read, {_FAILURES} of them one "
+        f"after another, the last at column {last.x}, row {last.y} ({last.reason}): replace the file and add "
+        "--restart, or run again with --allow-holes to try all and write the others; nothing is computed twice"
+    )
 
 
 def _read(source: SceneSource, grid: WindowGrid, numbers: range, scale: float) -> _Group:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fledge.data.windows import window_starts
 
 
@@ -63,9 +66,10 @@ class WindowGrid(Sequence[Window]):
         (y, h, y1, y2), (x, w, x1, x2) = self._rows[index // self.columns], self._columns[index % self.columns]
         return Window(x, y, w, h, (x1, y1, x2, y2))
 
-    def origin(self, index: int) -> tuple[int, int]:
-        """Column and row of a window's first pixel."""
-        return self._columns[index % self.columns][0], self._rows[index // self.columns][0]
+    def origins(self, numbers: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Column and row of the first pixel (N, 2) of windows (N,)."""
+        x, y = (np.array([start for start, *_ in spans], np.int32) for spans in (self._columns, self._rows))
+        return np.stack([x[numbers % self.columns], y[numbers // self.columns]], axis=1)
 
     def groups(self, size: int) -> Iterator[range]:
         """Numbers of neighbouring windows, at most ``size`` at a time, none beyond the end of a row of windows."""

@@ -120,7 +120,7 @@ def _results(page: Page, plan: Plan, evaluations: dict[str, list[Evaluation]], r
         scores: list[Value] = [_spread(record, role, metric) for metric in ("AP50", "AP75", "AP50:95")]
         times = [
             statistics.median(e.cost.milliseconds for e in evaluations[role]),
-            statistics.median(e.cost.decode_milliseconds for e in evaluations[role]),
+            statistics.median(t for e in evaluations[role] if (t := e.cost.decode_milliseconds) is not None),
         ]
         rows.append([name, backbone, *scores, cost.parameters / 1e6, cost.flops / 1e9, *times])
     cost = evaluations["student"][0].cost

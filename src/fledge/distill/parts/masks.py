@@ -77,6 +77,26 @@ def object_mask(targets: Targets, shape: tuple[int, int], stride: float) -> Tens
     return mask.view(shape)
 
 
+def inverse_areas(targets: Targets, shape: tuple[int, int], stride: float) -> Tensor:
+    """(H, W) float32: one over the number of cells of the smallest object that a cell lies in, 0 outside all objects.
+
+    Ignored objects do not count.
+    """
+    objects, cells = object_cells(targets.boxes[~targets.ignore], shape, stride)
+    return _largest(cells, 1 / torch.bincount(objects)[objects].float(), shape)
+
+
+def largest_weights(boxes: Tensor, weights: Tensor, shape: tuple[int, int], stride: float) -> Tensor:
+    """(H, W): the largest of the weights (N,) of the boxes (N, 5) that a cell lies in, 0 outside all of them."""
+    objects, cells = object_cells(boxes, shape, stride)
+    return _largest(cells, weights[objects], shape)
+
+
+def _largest(cells: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    mask = values.new_zeros(shape[0] * shape[1])
+    return mask.scatter_reduce(0, cells, values, "amax").view(shape)
+
+
 def stride_of(level: str) -> int:
     """Pixels of the image a cell of level ``pN``: 2 to the power N."""
     return int(2 ** int(level[1:]))
