@@ -37,6 +37,7 @@ LAYERS = (
         "diagnosis",
         "method_cards",
         "dataset_cards",
+        "pictures",
         "replay",
         "serve",
         "cluster",

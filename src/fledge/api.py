@@ -31,6 +31,7 @@ from fledge.file_evaluation import evaluate_files
 from fledge.inference.model import TorchModel
 from fledge.inference.predictor import Predictor, Source
 from fledge.inference.together import detect_together, own_share
+from fledge.provenance import run_notes
 from fledge.recipe import Recipe
 from fledge.runs import default_protocol, load_model, load_with_recipe, open_split
 from fledge.training import distill, train, training_batches
@@ -121,7 +122,9 @@ def evaluate(
     rules = named or default_protocol(recipe)
     case, found, dataset = _detected(predictor, recipe, data, split, title, remap=remap, names=str(names))
     cost = _cost(predictor.model, recipe, dataset)
-    about = {"nms": _suppression(recipe), "labels_sha256": labels_sha256(case)}
+    about: dict[str, Any] = {"nms": _suppression(recipe), "labels_sha256": labels_sha256(case)}
+    if notes := run_notes(Path(run)):
+        about["notes"] = notes
     return Evaluation(score(case, rules), cost, found, dataset, case, about, recipe.horizontal)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fledge.distill.arsd import ARSD
 from fledge.distill.at import AT
@@ -14,14 +15,19 @@ from fledge.distill.cwd import CWD
 from fledge.distill.fgd import FGD
 from fledge.distill.fitnet import FitNet
 from fledge.distill.fkd import FKD
+from fledge.distill.frs import FRS
 from fledge.distill.hinton import Hinton
+from fledge.distill.ifkd import IFKD, AttentionIFKD, Parts
 from fledge.distill.insdist import InsDist
 from fledge.distill.kd_rnet import KDRNet
 from fledge.distill.ld import LD
 from fledge.distill.mgd import MGD
-from fledge.distill.parts.levels import shared_levels
+from fledge.distill.parts.embedding import Disturbance
+from fledge.distill.parts.frequency import FrequencyReconstruction
+from fledge.distill.parts.levels import SharedLevels, shared_levels
 from fledge.distill.pkd import LEVELS, PKD
-from fledge.errors import UsageError
+from fledge.embedders import build_embedder
+from fledge.errors import DataError, UsageError
 from fledge.losses.giou import giou_loss
 from fledge.losses.kld import kld_loss
 from fledge.losses.rotated_iou import rotated_iou_loss
@@ -34,7 +40,9 @@ from fledge.method_settings import (
     FGDRecipe,
     FitNetRecipe,
     FKDRecipe,
+    FRSRecipe,
     HintonRecipe,
+    IFKDRecipe,
     InsDistRecipe,
     KDRNetRecipe,
     LDRecipe,
@@ -43,6 +51,7 @@ from fledge.method_settings import (
     distilled_classes,
 )
 from fledge.models.detectors.dense import DenseDetector
+from fledge.models.embedders.orthogonal import orthogonal_map
 from fledge.models.heads import RetinaHead
 from fledge.settings import fixed_weight
 
@@ -122,6 +131,84 @@ def _insdist(recipe: InsDistRecipe, student: DenseDetector, teacher: DenseDetect
     return InsDist(levels.student, levels.teacher, levels.names, _weights(recipe), threshold, balanced)
 
 
+def _frs(recipe: FRSRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    weights = fixed_weight(recipe.frs_feat_weight), fixed_weight(recipe.frs_cls_weight)
+    return FRS(levels.names, levels.student, levels.teacher, *weights, recipe.frs_ramp_steps)
+
+
+def _ifkd(recipe: IFKDRecipe, student: DenseDetector, teacher: DenseDetector) -> nn.Module:
+    levels = shared_levels(student, teacher)
+    parts = _ifkd_parts(recipe, levels)
+    if recipe.ifkd_on == "at":
+        projection = _projection(levels.student, levels.teacher, recipe.seed)
+        weight = fixed_weight(recipe.ifkd_at_weight)
+        return AttentionIFKD(levels.names, parts, weight, recipe.ifkd_filter_penalty, projection)
+    return IFKD(
+        levels.names,
+        levels.student,
+        levels.teacher,
+        parts,
+        feat_weight=fixed_weight(recipe.ifkd_feat_weight),
+        head_weight=fixed_weight(recipe.ifkd_head_weight),
+        filter_penalty=recipe.ifkd_filter_penalty,
+        ramp_steps=recipe.ifkd_ramp_steps,
+    )
+
+
+def _ifkd_parts(recipe: IFKDRecipe, levels: SharedLevels) -> Parts:
+    reconstruction = FrequencyReconstruction(
+        levels.names,
+        levels.teacher,
+        radius=(recipe.ifkd_radius_low, recipe.ifkd_radius_high),
+        filter_size=recipe.ifkd_filter_size if recipe.ifkd_train_filter else 0,
+        filter_lr=recipe.ifkd_filter_lr,
+        student=recipe.ifkd_frequency_on == "both",
+        seed=recipe.seed,
+    )
+    return Parts(
+        disturbance_named(
+            recipe.ifkd_disturbance,
+            recipe.ifkd_embedder_weights,
+            levels.teacher,
+            recipe.seed,
+            recipe.ifkd_embedding_cache,
+        ),
+        reconstruction if recipe.ifkd_frequency else None,
+        recipe.ifkd_mask,
+        recipe.ifkd_curvature,
+    )
+
+
+def disturbance_named(name: str, weights: str, channels: int, seed: int, cache: str = "") -> Disturbance | None:
+    """What disturbs a teacher's maps, or None for the name ``none``.
+
+    Args:
+        name: as ``ifkd_disturbance`` in a recipe.
+        weights: file of its weights.
+        channels: of the maps.
+        seed: of the map between widths that differ.
+        cache: folder where embeddings are kept; empty for none.
+
+    Raises:
+        UsageError: no such embedder, or its weights are missing; the message says where they are found, and what goes
+            without.
+        DataError: the weights are not those of the embedder.
+    """
+    if name == "none":
+        return None
+    try:
+        embedder = build_embedder(name, weights, Path(cache) if cache else None)
+    except (UsageError, DataError) as error:
+        raise type(error)(f"{error}; or name another disturbance, such as edges, which have no weights") from error
+    return Disturbance(embedder, channels, _projection(embedder.channels, channels, seed))
+
+
+def _projection(channels_in: int, channels_out: int, seed: int) -> Tensor | None:
+    """A fixed map between widths that differ."""
+    return None if channels_in == channels_out else orthogonal_map(channels_in, channels_out, seed)
+
+
 def _kd_rnet(recipe: KDRNetRecipe, student: DenseDetector, teacher: nn.Module) -> nn.Module:  # noqa: ARG001
     return KDRNet(
         student.assign,
@@ -192,7 +279,9 @@ DISTILLERS: dict[str, Callable[[Any, DenseDetector, Any], nn.Module]] = {
     "fgd": _fgd,
     "fitnet": _fitnet,
     "fkd": _fkd,
+    "frs": _frs,
     "hinton": _hinton,
+    "ifkd": _ifkd,
     "insdist": _insdist,
     "kd_rnet": _kd_rnet,
     "ld": _ld,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fledge.settings import Recipe, Weight
 
@@ -147,6 +147,66 @@ class InsDistRecipe(DistillRecipe):
         return {f"kd_insdist_{x}": f"insdist_{x}_weight" for x in ("fg", "bg", "relation")}
 
 
+class FRSRecipe(DistillRecipe):
+    """Settings of an FRS run: those of the student, and the two distillation terms."""
+
+    method: Literal["frs"] = "frs"  # type: ignore[assignment]
+    frs_feat_weight: Weight = 0.005  # one-stage; the paper has 0.002 for Faster R-CNN
+    frs_cls_weight: Weight = 0.02  # one-stage; the paper has 0.1 for Faster R-CNN
+    frs_ramp_steps: int = Field(500, ge=0)  # over which both weights rise from 0
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        return {"kd_feat": "frs_feat_weight", "kd_cls": "frs_cls_weight"}
+
+
+class IFKDRecipe(DistillRecipe):
+    """Settings of an IFKD run: those of the student, the distillation terms, and the three parts, which may be off."""
+
+    method: Literal["ifkd"] = "ifkd"  # type: ignore[assignment]
+    ifkd_on: Literal["frs", "at"] = "frs"  # what the parts are added to; "at": attention transfer, as in table 4
+    ifkd_feat_weight: Weight = 0.06  # alpha
+    ifkd_head_weight: Weight = 0.5  # beta
+    ifkd_at_weight: Weight = 10.0  # of the attention term, in place of these two
+    ifkd_ramp_steps: int = Field(500, ge=0)  # over which alpha and beta rise from 0
+    # external disturbance
+    ifkd_disturbance: str = Field("mobilesam", pattern=r"^(mobilesam|edges|none|timm:.+)$")
+    ifkd_embedder_weights: str = ""  # file of its weights; edges have none
+    ifkd_embedding_cache: str = ""  # folder where embeddings are kept, for images that come again pixel by pixel
+    # frequency reconstruction
+    ifkd_frequency: bool = True
+    ifkd_frequency_on: Literal["teacher", "both"] = "teacher"  # whose maps are reconstructed
+    ifkd_radius_low: float = Field(0.1, ge=0, le=1)  # of the low band: bounds of what is drawn at each step
+    ifkd_radius_high: float = Field(0.5, ge=0, le=1)
+    ifkd_train_filter: bool = True  # or hold it at 1
+    ifkd_filter_size: int = Field(16, ge=2, multiple_of=2)
+    ifkd_filter_lr: float = Field(0.1, gt=0)  # factor on `lr` for the filter
+    ifkd_filter_penalty: float = Field(0.1, ge=0)  # weight of its squared distance from 1
+    # hyperbolic similarity mask
+    ifkd_mask: Literal["hyperbolic", "frs", "ones"] = "hyperbolic"
+    ifkd_curvature: float = Field(1.0, gt=0)
+
+    def weight_fields(self) -> dict[str, str]:
+        """From the method's loss terms to the settings that weigh them."""
+        terms = {"kd_at": "ifkd_at_weight"}
+        if self.ifkd_on == "frs":
+            terms = {"kd_feat": "ifkd_feat_weight", "kd_head": "ifkd_head_weight"}
+        if self.ifkd_frequency and self.ifkd_train_filter:
+            terms["kd_filter"] = "ifkd_filter_penalty"
+        return terms
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.ifkd_radius_low > self.ifkd_radius_high:
+            raise ValueError("ifkd_radius_low is above ifkd_radius_high: swap them")
+        changing = self.photometric or self.rotate_degrees or (self.scale_low, self.scale_high) != (1.0, 1.0)
+        if self.ifkd_embedding_cache and changing:
+            raise ValueError(
+                "ifkd_embedding_cache finds nothing again with photometric, rotate_degrees or scales: leave it out"
+            )
+        return self
+
+
 class KDRNetRecipe(DistillRecipe):
     """Settings of a KD-RNet run: those of the student, and the two distillation terms."""
 
@@ -231,7 +291,9 @@ METHODS: dict[str, type[Recipe]] = {
     "fgd": FGDRecipe,
     "fitnet": FitNetRecipe,
     "fkd": FKDRecipe,
+    "frs": FRSRecipe,
     "hinton": HintonRecipe,
+    "ifkd": IFKDRecipe,
     "insdist": InsDistRecipe,
     "kd_rnet": KDRNetRecipe,
     "ld": LDRecipe,

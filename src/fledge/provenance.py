@@ -52,6 +52,16 @@ def run_checks(
     return (check_objects(metrics), selection, training, *([shared] if shared else []))
 
 
+def run_notes(run: Path) -> list[str]:
+    """What stands beside every figure of a run: what its distiller said of itself, such as what disturbed the teacher.
+
+    Args:
+        run: run folder or checkpoint.
+    """
+    lesson = (_meta(run) or {}).get("lesson")
+    return [f"distilled with {lesson}"] if isinstance(lesson, str) else []
+
+
 def _meta(run: Path) -> dict[str, Any] | None:
     checkpoint = checkpoint_at(run)
     try:

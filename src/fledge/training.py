@@ -102,7 +102,10 @@ def _train(settings: Recipe, folder: Path, device: torch.device, title: str, all
     optimizer = make_optimizer(
         step, settings.optimizer, settings.lr, settings.weight_decay, settings.momentum, settings.backbone_lr
     )
-    run = _run(settings, dataset, folder, title, start)
+    lesson = _lesson(step)
+    if lesson:
+        say(f"note: {lesson}")
+    run = _run(settings, dataset, folder, title, start, lesson)
     judge = (
         Validation(student, settings, dataset.classes, run.meta["pixel_scale"], device) if settings.eval_every else None
     )
@@ -271,7 +274,14 @@ def _load_weights(student: DenseDetector, recipe: Recipe) -> Loaded | None:
     return loaded
 
 
-def _run(recipe: Recipe, dataset: DetectionDataset, folder: Path, title: str, start: Loaded | None) -> Run:
+def _lesson(step: TrainStep) -> str | None:
+    """What the distiller says of itself, if it does: which other networks teach beside the teacher."""
+    return str(step.distiller.describe()) if hasattr(step.distiller, "describe") else None  # type: ignore[union-attr, operator]
+
+
+def _run(
+    recipe: Recipe, dataset: DetectionDataset, folder: Path, title: str, start: Loaded | None, lesson: str | None
+) -> Run:
     """Steps, schedule and bookkeeping of a recipe on a dataset."""
     per_epoch = max(len(dataset) // recipe.batch_size, 1)
     total = per_epoch * recipe.epochs
@@ -288,6 +298,7 @@ def _run(recipe: Recipe, dataset: DetectionDataset, folder: Path, title: str, st
         "recipe": json.loads(recipe.model_dump_json()),
         "images": len(dataset),
         "start": {"source": start.source, "sha256": start.sha256} if start else None,
+        "lesson": lesson,
         "selected_on": _selected_on(recipe),
         "versions": {"fledge": fledge.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }

@@ -22,6 +22,7 @@ from fledge.errors import DataError, NumericError, ResourceError, UsageError
 COMMANDS = (
     "quickstart", "train", "distill", "evaluate", "export", "benchmark", "detect", "map", "serve", "check", "tile",
     "convert", "replay", "datasets", "methods", "doctor", "study", "compare", "subset",
+    "pictures",
 )  # fmt: skip
 RECIPE = """\
 backbone = "resnet18_quarter"

@@ -133,6 +133,19 @@ def test_the_teacher_sees_another_image(data: Path, teacher: Path) -> None:
         shuffled.lessons(student, Batch(batch.images[:1], batch.sizes[:1], batch.targets[:1]))
 
 
+def test_a_distiller_looks_at_the_images_that_the_teacher_sees(data: Path, teacher: Path) -> None:
+    """So that what it makes of them tells as little about the student's as the teacher does."""
+    for control, rolled in (("", 0), ("shuffled", 1)):
+        step, batches = step_and_batches(data, teacher, teacher_control=control)
+        batch = batches[0]
+        seen: list[Batch] = []
+        step.distiller.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[2]))  # type: ignore[union-attr]
+        outputs_of(step, batch)
+        assert torch.equal(seen[0].images, batch.images.roll(rolled, 0))
+        assert torch.equal(seen[0].sizes, batch.sizes.roll(rolled, 0))
+        assert seen[0].targets is batch.targets
+
+
 def test_a_random_teacher_was_never_trained(data: Path, teacher: Path) -> None:
     step, batches = step_and_batches(data, teacher, teacher_control="random")
     control = step._teacher
@@ -185,3 +198,25 @@ def test_a_head_is_inherited(data: Path, teacher: Path, tmp_path: Path) -> None:
     other = recipe(data, epochs=1, neck_channels=16, inherit=str(teacher))
     with pytest.raises(DataError, match="nothing to inherit"):
         inherit_head(build_detector(other, ["a"]), build_detector(recipe(data), ["a"]), "x")
+
+
+def test_a_weight_that_rises_from_zero_counts_in_full(data: Path, teacher: Path) -> None:
+    """At the start of a ramp the term itself is 0, which says nothing about its weight."""
+    settings = {"method": "frs", "teacher": str(teacher)}
+    ratios = []
+    for steps in (0, 500):
+        student = recipe(data, **settings, frs_ramp_steps=steps)
+        dataset = open_split(student, data, "train")
+        step = build_train_step(
+            student, build_detector(student, dataset.classes), load_teacher(student, dataset.classes)
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for parameter in step.distiller.parameters():  # type: ignore[union-attr]
+                torch.nn.init.normal_(parameter, std=0.1)
+        step.train()
+        ratios.append(gradient_ratios(step, [next(iter(training_batches(student, dataset, 0, 1)))]))
+        assert step.distiller is not None
+        assert step.distiller.training
+    assert ratios[0] == ratios[1]
+    assert ratios[0]["kd_feat"] > 0

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from torch import nn, optim
 
 from fledge.engine.optim import Schedule, make_optimizer
@@ -83,3 +84,38 @@ def test_a_factor_of_one_leaves_the_groups_alone() -> None:
     body = nn.ModuleDict({"student": Detector()})
     optimizer = make_optimizer(body, "sgd", 0.1, 0.01, 0.9, backbone_lr=1.0)
     assert [len(g["params"]) for g in optimizer.param_groups] == [2, 2]
+
+
+class Slow(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lr_factor = 0.1
+        self.filter, self.inner = nn.Parameter(torch.zeros(3, 4, 5)), nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize("backbone_lr", [1.0, 0.25, 0.1])
+def test_a_module_may_name_a_rate_of_its_own(backbone_lr: float) -> None:
+    body = nn.ModuleDict({"student": Detector(), "distiller": Slow()})
+    optimizer = make_optimizer(body, "sgd", 0.5, 0.01, 0.9, backbone_lr=backbone_lr)
+    rates = {id(p): (g["lr"], g["lr_factor"]) for g in optimizer.param_groups for p in g["params"]}
+    for name, parameter in body.named_parameters():
+        factor = 0.1 if name.startswith("distiller") else backbone_lr if "backbone" in name else 1.0
+        assert rates[id(parameter)] == (0.5 * factor, factor)
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(rates) == 7
+    assert {g["weight_decay"] for g in optimizer.param_groups} == {0.01, 0.0}
+
+
+def test_other_parameters_keep_their_places_beside_such_a_module() -> None:
+    """So that checkpoints are read as they were written."""
+    plain = make_optimizer(nn.ModuleDict({"a": Detector()}), "sgd", 0.1, 0.01, 0.9, backbone_lr=0.25)
+    both = make_optimizer(nn.ModuleDict({"a": Detector(), "b": Slow()}), "sgd", 0.1, 0.01, 0.9, backbone_lr=0.25)
+    shapes = [[[p.shape for p in g["params"]] for g in o.param_groups] for o in (plain, both)]
+    assert shapes[1][: len(shapes[0])] == shapes[0]
+
+
+def test_the_innermost_rate_counts() -> None:
+    outer = Slow()
+    outer.inner.lr_factor = 2.0  # type: ignore[assignment]
+    optimizer = make_optimizer(outer, "adamw", 1.0, 0.0, 0.9)
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert (rates[id(outer.filter)], rates[id(outer.inner.weight)]) == (0.1, 2.0)

@@ -29,6 +29,7 @@ from fledge.cli.evaluate import evaluate
 from fledge.cli.export import export
 from fledge.cli.map import map as map_results
 from fledge.cli.methods import methods
+from fledge.cli.pictures import pictures
 from fledge.cli.quickstart import quickstart
 from fledge.cli.replay import replay
 from fledge.cli.serve import serve
@@ -48,8 +49,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    quickstart, train, distill, evaluate, study, compare, export, benchmark, detect, map_results, serve, tile, convert,
-    check, subset, replay, datasets, methods, doctor,
+    quickstart, train, distill, evaluate, study, compare, pictures, export, benchmark, detect, map_results, serve, tile,
+    convert, check, subset, replay, datasets, methods, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -221,6 +221,7 @@ def _rules(record: dict[str, Any]) -> list[str]:
         f"{rules['threshold']}; matched: {rules['matching']}{most}; difficult objects {rules['difficult']}",
         f"detections: scores from {nms['score_threshold']:g}, NMS at IoU {nms['iou']:g}, at most "
         f"{nms['max_detections']} a window before it",
+        *(f"note: {note}" for note in record.get("notes", ())),
         f"labels: sha256 {record['labels_sha256'][:16]}",
     ]
 

@@ -21,7 +21,9 @@ def gradient_ratios(step: TrainStep, batches: Iterable[Batch]) -> dict[str, floa
 
     Over several batches the norms are added up first, so that one without an object, whose task is nothing, does not
     count for more than the others. The student is run once more, in float32; no weight, gradient or statistic changes.
-    Infinite where the task has no gradient, NaN where neither has. A term with the weight 0 is left out.
+    The distiller is in eval mode meanwhile, so that a weight that rises from 0 counts in full. Infinite where the task
+    has no gradient, NaN where neither has. Left out are terms with the weight 0, and those that do not depend on the
+    student, such as a penalty on the distiller's own weights.
     """
     weights: Mapping[str, float] = getattr(step.distiller, "weights", {})
     totals: dict[str, float] = {}
@@ -53,25 +55,45 @@ def raw_terms(step: TrainStep, terms: Mapping[str, float]) -> dict[str, float]:
 
 def _norms(step: TrainStep, batch: Batch) -> tuple[float, dict[str, float]]:
     """Norms of the gradients of the task's loss and of each distillation term."""
-    with _buffers_kept(step), torch.enable_grad(), torch.autocast(batch.images.device.type, enabled=False):
+    with (
+        _buffers_kept(step),
+        _evaluating(step.distiller),
+        torch.enable_grad(),
+        torch.autocast(batch.images.device.type, enabled=False),
+    ):
         outputs = step.student(batch.images, batch.targets)
         maps = [x for name, x in outputs.features.items() if name.startswith("p")]
         task = torch.stack(list(step.student.loss(outputs, batch).values())).sum()  # type: ignore[operator]
-        return _norm(task, maps), {name: _norm(term, maps) for name, term in step.lessons(outputs, batch).items()}
+        norms = {name: _norm(term, maps) for name, term in step.lessons(outputs, batch).items()}
+        return _norm(task, maps) or 0.0, {name: norm for name, norm in norms.items() if norm is not None}
 
 
-def _norm(term: Tensor, maps: list[Tensor]) -> float:
+def _norm(term: Tensor, maps: list[Tensor]) -> float | None:
+    """Of a term's gradient by the maps; None if they have no part in it."""
     if not term.requires_grad:
         return 0.0
     gradients = torch.autograd.grad(term, maps, retain_graph=True, allow_unused=True)
     squares = [g.double().square().sum() for g in gradients if g is not None]
-    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+    return float(torch.stack(squares).sum().sqrt()) if squares else None
 
 
 def _ratio(norm: float, reference: float) -> float:
     if reference == 0:
         return math.inf if norm > 0 else math.nan
     return norm / reference
+
+
+@contextmanager
+def _evaluating(module: nn.Module | None) -> Iterator[None]:
+    """Put a module in eval mode, and back into the mode it had."""
+    mode = module is not None and module.training
+    if module is not None:
+        module.eval()
+    try:
+        yield
+    finally:
+        if module is not None:
+            module.train(mode)
 
 
 @contextmanager

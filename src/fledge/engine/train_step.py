@@ -57,14 +57,15 @@ class TrainStep(nn.Module):
         """The distiller's terms for the student's outputs; none without a distiller."""
         if self.distiller is None or self._teacher is None:
             return {}
+        shown = self._shown(batch)
         with torch.no_grad():
             # Of a two-stage teacher a distiller reads the first stage alone; the second is not run.
-            lesson = self._outputs(getattr(self._teacher, "dense", self._teacher), self._shown(batch).images)
-        terms: dict[str, Tensor] = self.distiller(outputs, lesson, batch)
+            lesson = self._outputs(getattr(self._teacher, "dense", self._teacher), shown.images)
+        terms: dict[str, Tensor] = self.distiller(outputs, lesson, shown)
         return terms
 
     def _shown(self, batch: Batch) -> Batch:
-        """What the teacher sees."""
+        """What the teacher sees, and a distiller that looks at images; the targets are the student's."""
         if not self.shuffled:
             return batch
         if len(batch.images) < 2:
@@ -72,7 +73,7 @@ class TrainStep(nn.Module):
                 'a batch of one image: teacher_control = "shuffled": there is no other image for the teacher to see: '
                 "raise batch_size, or lower accumulate"
             )
-        return replace(batch, images=batch.images.roll(1, dims=0))
+        return replace(batch, images=batch.images.roll(1, dims=0), sizes=batch.sizes.roll(1, dims=0))
 
     def _outputs(self, detector: Callable[..., Outputs], *inputs: Any) -> Outputs:
         if self.precision == "fp32":

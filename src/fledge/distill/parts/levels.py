@@ -100,6 +100,12 @@ def pair(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return student, teacher
 
 
+def logits_by_level(outputs: Outputs) -> dict[str, Tensor]:
+    """The class logits (B, A, K, H, W) by the name of the neck's map that they are computed from."""
+    names = [name for name in outputs.features if name.startswith("p")]
+    return dict(zip(names, outputs.logits, strict=True))
+
+
 def check_same_grid(method: str, student: Outputs, teacher: Outputs, codes: bool = True) -> None:
     """Refuse heads whose logits (and codes) cannot be compared one by one.
 
