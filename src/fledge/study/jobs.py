@@ -23,7 +23,7 @@ from fledge.files import write_json
 from fledge.recipe import DistillRecipe, Recipe, load_recipe, write_recipe
 from fledge.runs import open_split
 
-FORMAT = 1  # of records; a change makes old ones count as other runs
+FORMAT = 1  # of records; raise it when a default of a recipe changes: old ones then count as other runs
 # Settings that say where things are or how fast they go, not what is computed.
 _ELSEWHERE = ("data", "eval_data", "train_list", "eval_list", "teacher", "inherit", "weights", "workers", "device")
 _HARMLESS = ("deterministic", "save_every", "balance_every")
@@ -57,7 +57,8 @@ class Job:
 class Identities:
     """The hash of a job: everything that its result depends on but the machine.
 
-    It covers the resolved recipe without paths, the labels and sizes of the images it trains on and is evaluated on,
+    It covers the recipe's settings that are not their defaults (so that a record stays good when recipes learn a new
+    setting) without paths, the labels and sizes of the images it trains on and is evaluated on,
     and its teacher's hash, so that a record can be found again on another machine.
     """
 
@@ -67,10 +68,9 @@ class Identities:
     def key(self, job: Job) -> str:
         """Hexadecimal, 16 digits."""
         recipe = job.recipe
-        settings = _settings(recipe)
         parts = {
             "format": FORMAT,
-            "settings": settings,
+            "settings": _chosen(recipe),
             "train": self._split(recipe, recipe.data, recipe.train_split, recipe.train_list),
             "eval": self._split(recipe, recipe.eval_data or recipe.data, recipe.eval_split, recipe.eval_list),
             "teacher": self.key(job.teacher) if job.teacher else _external(recipe),
@@ -185,6 +185,12 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     """What a recipe says of the computation, as plain values."""
     values: dict[str, Any] = json.loads(recipe.model_dump_json(exclude={*_ELSEWHERE, *_HARMLESS}))
     return values
+
+
+def _chosen(recipe: Recipe) -> dict[str, Any]:
+    """The method, and every setting of the computation that is not the default of its field."""
+    kept = recipe.model_dump_json(exclude={*_ELSEWHERE, *_HARMLESS}, exclude_defaults=True)
+    return {**json.loads(kept), "method": recipe.method}
 
 
 def _rounded(value: float) -> float | None:

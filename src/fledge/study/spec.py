@@ -191,7 +191,11 @@ def load_study(path: str | Path, data: str | Path | None = None, teacher_weights
     lists = sorted(
         {*_lists(base), *_lists(teacher), *(p for k, p in study.tuning.evaluate.items() if k == "eval_list")}
     )
-    parts = [text, *(r.model_dump_json().encode() for r in (base, teacher) if r), *(_content(folder, p) for p in lists)]
+    parts = [
+        text,
+        *(r.model_dump_json(exclude_defaults=True).encode() for r in (base, teacher) if r),
+        *(_content(folder, p) for p in lists),
+    ]
     digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
     here = {"data": str(Path(data).resolve())} if data else {}
     start = {"weights": str(Path(teacher_weights).resolve())} if teacher_weights else {}

@@ -127,7 +127,9 @@ def paired_chart(
     top, bottom = _TOP + 24, _TOP + 24 + _PLOT
     y_axis = linear_axis([v for s in series for v in s.values], bottom, top)
     left = 10 + max((text_width(label, SMALL) for label in y_axis.labels()), default=0.0)
-    pitch = (WIDTH - left) / max(1, len(series))
+    count = max(1, len(series))
+    beside = 25 + max(text_width("-100.0", SMALL), 1)  # the mean's label, right of the last column
+    pitch = min((WIDTH - left) / count, (WIDTH - left - beside) / (count - 0.5))
     centres = [left + (i + 0.5) * pitch for i in range(len(series))]
     body: list[str] = [text(0, top - 14, y_label, kind="small"), *_y_grid(y_axis, left)]
     for row in range(len(seeds)):
