@@ -158,9 +158,8 @@ def test_table_4_has_its_eight_rows_both_ways() -> None:
 
 
 def test_figure_5_varies_one_weight_at_a_time() -> None:
-    points = {
-        (r.model_dump()["ifkd_feat_weight"], r.model_dump()["ifkd_head_weight"]) for r in arms("figure5").values()
-    }
-    alphas = {(a, 0.5) for a in (0.006, 0.02, 0.06, 0.2, 0.6)}
+    settings = [recipe.model_dump() for recipe in arms("figure5").values()]
+    points = {(values["ifkd_feat_weight"], values["ifkd_head_weight"]) for values in settings}
     assert len(settings) == 9
+    alphas = {(a, 0.5) for a in (0.006, 0.02, 0.06, 0.2, 0.6)}
     assert points == alphas | {(0.06, b) for b in (0.05, 0.2, 0.5, 1.0, 2.0)}
