@@ -104,8 +104,7 @@ def test_without_weights_the_error_says_where_they_are(tmp_path: Path, monkeypat
         build_train_step(recipe, student, build_detector(recipe, ["A220"]))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if "r18" in n else ()) for n in ROWS])
 def test_a_row_takes_a_step(name: str, sar: Path, ship: Path, teachers: dict[str, DenseDetector]) -> None:
     takes_a_step(small(load_recipe(name), sar if "_sar_" in name else ship), teachers)
 
