@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pytest
 import torch
 
@@ -13,9 +12,7 @@ from fledge import api
 from fledge.build import build_detector, build_train_step
 from fledge.data.catalogue.sar_aircraft import SAR_AIRCRAFT_CLASSES
 from fledge.data.catalogue.shiprsimagenet import LEVELS
-from fledge.data.synthetic import render_scene
 from fledge.engine.optim import make_optimizer
-from fledge.files import write_bytes
 from fledge.recipe import load_recipe, shipped_recipes
 from fledge.runs import open_split
 
@@ -27,50 +24,6 @@ SMALL: dict[str, Any] = {
     "image_size": 64, "overlap": 32, "weights": "", "workers": 0, "device": "cpu", "batch_size": 1, "proposals": 40,
     "region_samples": 16,
 }  # fmt: skip
-
-
-def write_xml(root: Path, name: str, folders: tuple[str, str], body: list[str]) -> None:
-    scene = render_scene(len(name), 96, 96, "harbour")
-    pixels = cv2.imencode(Path(name).suffix, scene.image[..., ::-1])[1]
-    write_bytes(root / folders[0] / name, pixels.tobytes())
-    text = f"<annotation>\n<filename>{name}</filename>\n{''.join(body)}</annotation>\n"
-    write_bytes(root / folders[1] / f"{Path(name).stem}.xml", text.encode())
-
-
-@pytest.fixture(scope="module")
-def sar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pascal VOC's tree and boxes, all seven classes, one grey square image a list."""
-    root = tmp_path_factory.mktemp("SAR-AIRcraft-1.0")
-    for k, split in enumerate(("train", "test")):
-        things = [
-            f"<object><name>{name}</name><difficult>0</difficult><bndbox><xmin>{5 + 12 * i}</xmin>"
-            f"<ymin>{9 + 7 * i}</ymin><xmax>{23 + 12 * i}</xmax><ymax>{38 + 7 * i}</ymax></bndbox></object>\n"
-            for i, name in enumerate(SAR_AIRCRAFT_CLASSES)
-        ]
-        write_xml(root, f"000000{k}.jpg", ("JPEGImages", "Annotations"), things)
-        write_bytes(root / "ImageSets" / "Main" / f"{split}.txt", f"000000{k}\n".encode())
-    return root
-
-
-@pytest.fixture(scope="module")
-def ship(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Lists with suffixes, quadrilaterals, numbers of four levels; trainval made as the recipes' headers say."""
-    root = tmp_path_factory.mktemp("ShipRSImageNet") / "data"
-    base = root / "VOC_Format"
-    for k, split in enumerate(("train", "val", "test")):
-        things = []
-        for i in range(6):
-            x, y = 10 + 13 * i, 12 + 9 * i
-            corners = [(x, y), (x + 26, y + 10), (x + 20, y + 24), (x - 6, y + 14)]
-            tags = "".join(f"<x{j}>{a}</x{j}><y{j}>{b}</y{j}>" for j, (a, b) in enumerate(corners, start=1))
-            levels = "<level_0>1</level_0><level_1>3</level_1><level_2>15</level_2><level_3>40</level_3>"
-            thing = f"<object><name>{LEVELS[3][39 + i % 2]}</name><difficult>0</difficult>{levels}"
-            things.append(f"{thing}\n<polygon>{tags}</polygon></object>\n")
-        write_xml(base, f"00000{k}.bmp", ("JPEGImages", "annotations"), things)
-        write_bytes(base / "ImageSets" / f"{split}.txt", f"00000{k}.bmp\n".encode())
-    lists = [(base / "ImageSets" / f"{split}.txt").read_bytes() for split in ("train", "val")]
-    write_bytes(base / "ImageSets" / "trainval.txt", b"".join(lists))
-    return root
 
 
 def test_every_row_has_a_recipe() -> None:

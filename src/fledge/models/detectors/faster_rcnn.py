@@ -187,6 +187,10 @@ class FasterRCNN(DenseDetector):
         """Of the first stage; see ``DenseDetector``."""
         return self.delta_loss(codes, encode_upright(anchors, boxes))
 
+    def boxes_at(self, anchors: Tensor, codes: Tensor) -> Tensor:
+        """Of the first stage; see ``DenseDetector``."""
+        return as_le90(decode_upright(anchors, codes))
+
     def candidates(self, outputs: Outputs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See ``DenseDetector``; in the order of image, region and label."""
         regions = outputs.regions
