@@ -12,7 +12,7 @@ from fledge.data.synthetic import write_dataset
 def test_all_figures_are_there(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", "train", 4, 64, 0)
     tiny = {"neck_channels": 8, "head_convs": 1, "backbone": "resnet18_quarter"}
-    methods = ["at", "fgd", "hinton", "pkd"]
+    methods = ["at", "crosskd", "fgd", "ifkd_edges_cached", "ld", "pkd"]
     result = measure(Work(tmp_path, 64, 2, tiny, "resnet18_quarter"), 2, methods)
     assert list(result["methods"]) == methods
     for rounds in result["methods"].values():

@@ -188,7 +188,7 @@ def test_arsd_learns_from_a_teacher_that_knows_the_boxes(name: str, batch: Batch
     assert step.distiller is not None
     terms = []
     for codes in (taught, own):
-        rows = zip(codes.split(sizes, 1), outputs.codes, strict=True)  # type: ignore[no-untyped-call]
+        rows = zip(torch.split(codes, sizes, 1), outputs.codes, strict=True)
         shaped = (part.reshape(x.permute(0, 3, 4, 1, 2).shape).permute(0, 3, 4, 1, 2) for part, x in rows)
         lesson = replace(outputs, codes=tuple(shaped))
         terms.append(step.distiller(outputs, lesson, batch)["kd_arsd_box"])
