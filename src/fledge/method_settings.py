@@ -27,9 +27,7 @@ class CrossKDRecipe(DistillRecipe):
     method: Literal["crosskd"] = "crosskd"  # type: ignore[assignment]
     crosskd_cls_weight: Weight = 1.0
     crosskd_box_weight: Weight = 1.0
-    crosskd_rest: int = Field(
-        1, ge=0
-    )  # convolutions of the teacher's head that the student's features still go through
+    crosskd_rest: int = Field(1, ge=0)  # convolutions of the teacher's head that the student's features go through
     crosskd_box_loss: Literal["kld", "rotated_iou", "giou"] = "kld"
 
     def weight_fields(self) -> dict[str, str]:

@@ -20,12 +20,16 @@ from fledge.engine.checkpoint import newest_checkpoint
 from fledge.errors import DataError, FledgeError
 from fledge.evaluation.average_precision import Metrics
 from fledge.files import write_json
+from fledge.method_settings import IFKDRecipe
 from fledge.recipe import DistillRecipe, Recipe, load_recipe, write_recipe
 from fledge.runs import open_split
 
 FORMAT = 1  # of records; raise it when a default of a recipe changes: old ones then count as other runs
 # Settings that say where things are or how fast they go, not what is computed.
-_ELSEWHERE = ("data", "eval_data", "train_list", "eval_list", "teacher", "inherit", "weights", "workers", "device")
+_ELSEWHERE = (
+    "data", "eval_data", "train_list", "eval_list", "teacher", "inherit", "weights", "workers", "device",
+    "ifkd_embedder_weights", "ifkd_embedding_cache",
+)  # fmt: skip
 _HARMLESS = ("deterministic", "save_every", "balance_every")
 
 
@@ -77,6 +81,8 @@ class Identities:
             "inherits": bool(recipe.inherit),
             "weights": _file(recipe.weights),
         }
+        if isinstance(recipe, IFKDRecipe):
+            parts["embedder"] = _file(recipe.ifkd_embedder_weights)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _split(self, recipe: Recipe, data: str, split: str, names: str) -> str:

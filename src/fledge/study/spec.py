@@ -216,9 +216,10 @@ def points(*grids: Grid) -> list[Settings]:
 
 def located(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe with its relative paths starting from ``folder``."""
-    fields = ("data", "eval_data", "train_list", "eval_list", "weights", "inherit", "teacher")
+    maybe = ("weights", "ifkd_embedder_weights")  # may be a name, or lie where the command is given
+    fields = ("data", "eval_data", "train_list", "eval_list", "inherit", "teacher", *maybe)
     paths = {k: v for k in fields if (v := getattr(recipe, k, ""))}
-    moved = {k: str(folder / v) for k, v in paths.items() if k != "weights" or (folder / v).exists()}
+    moved = {k: str(folder / v) for k, v in paths.items() if k not in maybe or (folder / v).exists()}
     return recipe.model_copy(update=moved)
 
 
