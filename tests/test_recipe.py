@@ -139,7 +139,7 @@ def test_a_missing_recipe_lists_the_shipped_ones() -> None:
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_shipped_recipes_are_flat_short_and_survive_writing(name: str, tmp_path: Path) -> None:
     text = shipped_recipes()[name].read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 60
+    assert len(text.splitlines()) <= 70
     assert not any(isinstance(value, dict) for value in tomllib.loads(text).values())
     recipe = load_recipe(name)
     write_recipe(recipe, tmp_path / "recipe.toml")
