@@ -250,9 +250,9 @@ def test_no_result_in_time(client: Make, form: Make, model: HeldModel, uploads: 
 
 
 def test_an_unreadable_raster_is_not_read_for_ever(client: Make, form: Make, uploads: Path, tmp_path: Path) -> None:
-    """A raster with windows without number and hardly any data: 503 when its time is over; a damaged one: 422."""
+    """A damaged raster: 422; one with windows without number is given up after a few, long before its time is over."""
     path = tmp_path / "a.tif"
-    for side, timeout, status in ((256, 30, 422), (20_000, 0.5, 503)):
+    for side in (256, 20_000):
         with rasterio.open(
             path, "w", driver="GTiff", width=side, height=side, count=3, dtype="uint8", tiled=True, blockxsize=256,
             blockysize=256, compress="deflate", crs="EPSG:32636", transform=Affine(1, 0, 9, 0, -1, 9), sparse_ok=True,
@@ -260,7 +260,7 @@ def test_an_unreadable_raster_is_not_read_for_ever(client: Make, form: Make, upl
             file.write(np.ones((3, 256, 256), np.uint8), window=Window(0, 0, 256, 256))
         data = bytearray(path.read_bytes())
         data[-200:] = bytes(200)
-        refused(client(timeout=timeout, max_pixels=10**9).post("/detect", **form(bytes(data))), status)
+        refused(client(timeout=30, max_pixels=10**9).post("/detect", **form(bytes(data))), 422)
     emptied(uploads)
 
 
