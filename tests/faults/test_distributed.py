@@ -77,7 +77,7 @@ def torchrun(tmp_path: Path, how: str, *arguments: object, restarts: int = 0) ->
         "--max-restarts", str(restarts), str(tmp_path / "program.py"), how, str(tmp_path), *map(str, arguments),
     ]  # fmt: skip
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=env, check=False)
 
 
 def _left(run: Path) -> list[str]:

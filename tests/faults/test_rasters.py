@@ -55,7 +55,7 @@ def test_memory_does_not_grow_with_the_scene(tmp_path: Path, monkeypatch: pytest
     for side, blocks in ((4_000, 7), (100_000, 12)):
         monkeypatch.setenv("SCENE", str(sparse(tmp_path / f"{side}.tif", side, blocks)))
         with fresh(measure_sparse) as child:
-            ended = child.end(120)
+            ended = child.end(600)
         assert ended.code == 0, ended.out
         assert ended.out.startswith(f"{blocks} objects"), ended.out
         peaks[side] = ended.peak
@@ -87,7 +87,7 @@ def test_reading_the_entire_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             file.write(row, window=((at, at + 512), (0, 12288)))
     monkeypatch.setenv("SCENE", str(tmp_path / "a.tif"))
     with fresh(read_everything) as child:
-        ended = child.end(120)
+        ended = child.end(600)
     assert (ended.code, ended.last) == (0, "all read"), ended.out
     assert not any(hasattr(SceneFile, name) for name in ("read_all", "pixels", "array"))
 
