@@ -104,7 +104,7 @@ def with_loop(model: Timed, path: Path, out: Path) -> int:
 
 def with_sahi(model: Timed, path: Path, out: Path) -> int:
     """SAHI's slices, each through the same model, with its own way to cut and to hold pixels."""
-    from sahi.slicing import slice_image  # type: ignore[import-not-found]
+    from sahi.slicing import slice_image
 
     share = model.overlap / model.image_size
     cut = slice_image(str(path), slice_height=model.image_size, slice_width=model.image_size,

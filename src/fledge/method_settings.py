@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,61 +17,59 @@ class DistillRecipe(Recipe):
     teacher_control: Literal["", "random", "shuffled"] = ""  # fresh weights, or another image than the student's
     balance_every: int = Field(200, ge=0)  # steps between measurements of the terms' gradients; 0: none
 
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {}
-
-
-class CrossKDRecipe(DistillRecipe):
-    """Settings of a CrossKD run: those of the student, and the two terms."""
-
-    method: Literal["crosskd"] = "crosskd"  # type: ignore[assignment]
-    crosskd_cls_weight: Weight = 1.0
-    crosskd_box_weight: Weight = 1.0
-    crosskd_rest: int = Field(1, ge=0)  # convolutions of the teacher's head that the student's features go through
-    crosskd_box_loss: Literal["kld", "rotated_iou", "giou"] = "kld"
+    weights_of: ClassVar[Mapping[str, str]] = {}
+    """From the method's loss terms to the settings that weigh them."""
 
     def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {"kd_cross_cls": "crosskd_cls_weight", "kd_cross_box": "crosskd_box_weight"}
+        """``weights_of``, for the terms that these settings leave."""
+        return dict(self.weights_of)
 
 
 class ARSDRecipe(DistillRecipe):
     """Settings of an ARSD run: those of the student, and the three terms."""
 
     method: Literal["arsd"] = "arsd"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {
+        "kd_arsd_feat": "arsd_feat_weight",
+        "kd_arsd_cls": "arsd_cls_weight",
+        "kd_arsd_box": "arsd_box_weight",
+    }
     arsd_feat_weight: Weight = 0.01
     arsd_cls_weight: Weight = 0.01
     arsd_box_weight: Weight = 0.2
     arsd_area_weight: bool = True  # small objects weigh more; the authors' released code weighs all alike
-
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {f"kd_arsd_{x}": f"arsd_{x}_weight" for x in ("feat", "cls", "box")}
 
 
 class ATRecipe(DistillRecipe):
     """Settings of an AT run: those of the student, and the weight of the attention term."""
 
     method: Literal["at"] = "at"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {"kd_at": "at_weight"}
     at_weight: Weight = 10.0
 
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {"kd_at": "at_weight"}
+
+class CrossKDRecipe(DistillRecipe):
+    """Settings of a CrossKD run: those of the student, and the two terms."""
+
+    method: Literal["crosskd"] = "crosskd"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {
+        "kd_cross_cls": "crosskd_cls_weight",
+        "kd_cross_box": "crosskd_box_weight",
+    }
+    crosskd_cls_weight: Weight = 1.0
+    crosskd_box_weight: Weight = 1.0
+    crosskd_rest: int = Field(1, ge=0)  # convolutions of the teacher's head that the student's features go through
+    crosskd_box_loss: Literal["kld", "rotated_iou", "giou"] = "kld"
 
 
 class CWDRecipe(DistillRecipe):
     """Settings of a CWD run: those of the student, and the channel term."""
 
     method: Literal["cwd"] = "cwd"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {"kd_cwd": "cwd_weight"}
     cwd_weight: Weight = 1.0
     cwd_temperature: float = Field(1.0, gt=0)
     cwd_standardised: bool = False  # bring each channel to mean 0 and deviation 1 first, as RTMDet does
-
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {"kd_cwd": "cwd_weight"}
 
 
 class FGDRecipe(DistillRecipe):
@@ -80,82 +79,62 @@ class FGDRecipe(DistillRecipe):
     """
 
     method: Literal["fgd"] = "fgd"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {
+        "kd_fgd_fg": "fgd_fg_weight",
+        "kd_fgd_bg": "fgd_bg_weight",
+        "kd_fgd_attention": "fgd_attention_weight",
+        "kd_fgd_global": "fgd_global_weight",
+    }
     fgd_fg_weight: Weight = 1e-3
     fgd_bg_weight: Weight = 5e-4
     fgd_attention_weight: Weight = 1e-3
     fgd_global_weight: Weight = 5e-6
     fgd_temperature: float = Field(0.5, gt=0)
 
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {f"kd_fgd_{x}": f"fgd_{x}_weight" for x in ("fg", "bg", "attention", "global")}
-
 
 class FitNetRecipe(DistillRecipe):
     """Settings of a FitNet run: those of the student, and the weight of the hint."""
 
     method: Literal["fitnet"] = "fitnet"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {"kd_fitnet": "fitnet_weight"}
     fitnet_weight: Weight = 1.0
-
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {"kd_fitnet": "fitnet_weight"}
 
 
 class FKDRecipe(DistillRecipe):
     """Settings of an FKD run: those of the student, and the four terms."""
 
     method: Literal["fkd"] = "fkd"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {
+        "kd_fkd_attention": "fkd_attention_weight",
+        "kd_fkd_channel": "fkd_channel_weight",
+        "kd_fkd_spatial": "fkd_spatial_weight",
+        "kd_fkd_relation": "fkd_relation_weight",
+    }
     fkd_attention_weight: Weight = 7e-5
     fkd_channel_weight: Weight = 4e-3
     fkd_spatial_weight: Weight = 4e-3
     fkd_relation_weight: Weight = 7e-5
     fkd_temperature: float = Field(0.1, gt=0)
 
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {f"kd_fkd_{x}": f"fkd_{x}_weight" for x in ("attention", "channel", "spatial", "relation")}
+
+class FRSRecipe(DistillRecipe):
+    """Settings of an FRS run: those of the student, and the two distillation terms."""
+
+    method: Literal["frs"] = "frs"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {"kd_feat": "frs_feat_weight", "kd_cls": "frs_cls_weight"}
+    frs_feat_weight: Weight = 0.005  # one-stage; the paper has 0.002 for Faster R-CNN
+    frs_cls_weight: Weight = 0.02  # one-stage; the paper has 0.1 for Faster R-CNN
+    frs_ramp_steps: int = Field(500, ge=0)  # over which both weights rise from 0
 
 
 class HintonRecipe(DistillRecipe):
     """Settings of a Hinton KD run: those of the student, and the score term."""
 
     method: Literal["hinton"] = "hinton"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {"kd_hinton": "hinton_weight"}
     hinton_weight: Weight = 1.0
     hinton_form: Literal["softmax", "bernoulli", "quality_focal"] = "quality_focal"
     hinton_temperature: float = Field(2.0, gt=0)  # of the first two forms
-
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {"kd_hinton": "hinton_weight"}
-
-
-class InsDistRecipe(DistillRecipe):
-    """Settings of an InsDist run: those of the student, the mask, and the three terms, whose weights are ours."""
-
-    method: Literal["insdist"] = "insdist"  # type: ignore[assignment]
-    insdist_fg_weight: Weight = 1e-3
-    insdist_bg_weight: Weight = 5e-4
-    insdist_relation_weight: Weight = 1.0
-    insdist_threshold: float = Field(0.5, ge=0, le=1)  # of the similarity to an object
-    insdist_balanced: bool = False  # pairs of one class weigh as much in all as pairs of two
-
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {f"kd_insdist_{x}": f"insdist_{x}_weight" for x in ("fg", "bg", "relation")}
-
-
-class FRSRecipe(DistillRecipe):
-    """Settings of an FRS run: those of the student, and the two distillation terms."""
-
-    method: Literal["frs"] = "frs"  # type: ignore[assignment]
-    frs_feat_weight: Weight = 0.005  # one-stage; the paper has 0.002 for Faster R-CNN
-    frs_cls_weight: Weight = 0.02  # one-stage; the paper has 0.1 for Faster R-CNN
-    frs_ramp_steps: int = Field(500, ge=0)  # over which both weights rise from 0
-
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {"kd_feat": "frs_feat_weight", "kd_cls": "frs_cls_weight"}
 
 
 class IFKDRecipe(DistillRecipe):
@@ -205,10 +184,27 @@ class IFKDRecipe(DistillRecipe):
         return self
 
 
+class InsDistRecipe(DistillRecipe):
+    """Settings of an InsDist run: those of the student, the mask, and the three terms, whose weights are ours."""
+
+    method: Literal["insdist"] = "insdist"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {
+        "kd_insdist_fg": "insdist_fg_weight",
+        "kd_insdist_bg": "insdist_bg_weight",
+        "kd_insdist_relation": "insdist_relation_weight",
+    }
+    insdist_fg_weight: Weight = 1e-3
+    insdist_bg_weight: Weight = 5e-4
+    insdist_relation_weight: Weight = 1.0
+    insdist_threshold: float = Field(0.5, ge=0, le=1)  # of the similarity to an object
+    insdist_balanced: bool = False  # pairs of one class weigh as much in all as pairs of two
+
+
 class KDRNetRecipe(DistillRecipe):
     """Settings of a KD-RNet run: those of the student, and the two distillation terms."""
 
     method: Literal["kd_rnet"] = "kd_rnet"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {"kd_cls": "kd_cls_weight", "kd_box": "kd_box_weight"}
     kd_cls_weight: Weight = 1.0
     kd_box_weight: Weight = 1.0
     kd_temperature: float = Field(8.0, gt=0)
@@ -218,22 +214,15 @@ class KDRNetRecipe(DistillRecipe):
     kd_squared_temperature: bool = False  # multiply the class term by the square of its temperature
     kd_anchors: Literal["valid", "positive"] = "valid"  # class distillation on all counted anchors, or positives only
 
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {"kd_cls": "kd_cls_weight", "kd_box": "kd_box_weight"}
-
 
 class LDRecipe(DistillRecipe):
     """Settings of an LD run: those of the student, which needs ``box_bins`` like its teacher, and the two terms."""
 
     method: Literal["ld"] = "ld"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {"kd_ld": "ld_weight", "kd_ld_vlr": "ld_vlr_weight"}
     ld_weight: Weight = 10.0
     ld_vlr_weight: Weight = 2.5
     ld_temperature: float = Field(10.0, gt=0)
-
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {"kd_ld": "ld_weight", "kd_ld_vlr": "ld_vlr_weight"}
 
 
 class MGDRecipe(DistillRecipe):
@@ -243,23 +232,17 @@ class MGDRecipe(DistillRecipe):
     """
 
     method: Literal["mgd"] = "mgd"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {"kd_mgd": "mgd_weight"}
     mgd_weight: Weight = 2e-5
     mgd_masked: float = Field(0.65, ge=0, le=1)  # share of the cells that are blanked
-
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {"kd_mgd": "mgd_weight"}
 
 
 class PKDRecipe(DistillRecipe):
     """Settings of a PKD run: those of the student, and the weight of the feature term."""
 
     method: Literal["pkd"] = "pkd"  # type: ignore[assignment]
+    weights_of: ClassVar[Mapping[str, str]] = {"kd_pkd": "pkd_weight"}
     pkd_weight: Weight = 10.0
-
-    def weight_fields(self) -> dict[str, str]:
-        """From the method's loss terms to the settings that weigh them."""
-        return {"kd_pkd": "pkd_weight"}
 
 
 def distilled_classes(recipe: Recipe, count: int) -> int:

@@ -11,7 +11,7 @@ from fledge.models.embedders.orthogonal import orthogonal_map
 from fledge.types import Batch
 
 IMAGES = torch.randint(0, 256, (2, 3, 16, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-BATCH = Batch(IMAGES, torch.tensor([[16, 32], [8, 24]]), ())
+BATCH = Batch(IMAGES, torch.tensor([[16, 32], [16, 32]]), ())
 
 
 def test_the_sigmoid_of_the_embedding_is_resized_and_added() -> None:
@@ -51,12 +51,12 @@ def test_the_embedder_is_hidden_frozen_and_moved() -> None:
     holder = nn.ModuleDict({"a": Disturbance(embedder, 4, orthogonal_map(3, 4, 0))})
     assert not holder.state_dict()
     assert not list(holder.parameters())
-    assert not embedder.scale.requires_grad
+    assert not list(embedder.parameters())
     holder.train()
-    assert not embedder.training
+    assert not embedder.network.training
     assert not holder["a"](BATCH).requires_grad
     holder.double()
-    assert embedder.scale.dtype == torch.float64
+    assert {p.dtype for p in embedder.network.parameters()} == {torch.float64}
     assert {b.dtype for b in holder.buffers()} == {torch.float64}
 
 
