@@ -90,6 +90,11 @@ def whole_step(positives: int, parts: int) -> Iterator[None]:
         _steps.pop()
 
 
+def parts_of_step() -> int:
+    """In how many parts this process computes the step that is going on; 1 outside a step."""
+    return _steps[-1][1] if _steps else 1
+
+
 def share_of_positives(count: int, device: torch.device) -> Tensor:
     """What a sum over the positives of a batch is divided by: the step's positives (at least 1) / batches of the step.
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fledge.distill.parts.levels import Adapters, Ramp, check_same_grid, shared_levels
+from fledge.distributed import whole_step
 from fledge.errors import UsageError
 from fledge.types import Outputs
 
@@ -73,3 +74,9 @@ def test_a_ramp_counts_training_only_and_remembers() -> None:
     again.load_state_dict(ramp.state_dict())
     assert [float(again()) for _ in range(3)] == [0.75, 1, 1]
     assert float(Ramp(0)()) == 1
+
+
+def test_a_ramp_in_parts_takes_as_many_steps() -> None:
+    ramp = Ramp(2).train()
+    with whole_step(1, 4):
+        assert [float(ramp()) for _ in range(9)] == [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fledge.distributed import parts_of_step
 from fledge.errors import UsageError
 from fledge.types import Outputs, at_least_float32
 
@@ -126,10 +127,10 @@ def check_same_grid(method: str, student: Outputs, teacher: Outputs, codes: bool
 class Ramp(nn.Module):
     """A factor that rises linearly from 0 to 1 over the first steps of training, and is 1 outside it.
 
-    Counts its own calls in training; the count is part of the checkpoint.
+    Counts its own calls in training, one for each part of a step; the count is part of the checkpoint.
 
     Args:
-        steps: over how many calls; 0: always 1.
+        steps: over how many optimiser steps; 0: always 1.
     """
 
     count: Tensor
@@ -143,6 +144,6 @@ class Ramp(nn.Module):
         """The factor, a scalar."""
         if not self.training or self.steps == 0:
             return torch.ones((), device=self.count.device)
-        factor = (self.count / self.steps).clamp(max=1)
+        factor = (self.count / (self.steps * parts_of_step())).clamp(max=1)
         self.count += 1
         return factor
