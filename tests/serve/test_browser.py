@@ -125,12 +125,17 @@ def test_pictures_that_a_browser_cannot_show_or_would_turn(chromium: Any, addres
 def test_it_works_with_the_keyboard_alone(chromium: Any, address: str, tmp_path: Path) -> None:
     (tmp_path / "scene.png").write_bytes(encoded(squares()))
     visit = Visit(chromium, address)
+    choosers: list[Any] = []
+    visit.page.on("filechooser", lambda c: choosers.append(c))  # early: the browser takes a moment to heed it
     visit.page.keyboard.press("Tab")  # the link
     visit.page.keyboard.press("Tab")
     assert visit.page.evaluate("document.activeElement.id") == "file"
-    with visit.page.expect_file_chooser() as chooser:
-        visit.page.keyboard.press("Enter")
-    chooser.value.set_files(tmp_path / "scene.png")
+    visit.page.keyboard.press("Enter")
+    for _ in range(300):
+        if choosers:
+            break
+        visit.page.wait_for_timeout(100)
+    choosers[0].set_files(tmp_path / "scene.png")
     visit.shown()
     visit.page.focus("canvas")
     visit.page.keyboard.press("n")
