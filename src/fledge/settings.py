@@ -45,6 +45,7 @@ class Recipe(BaseModel):
     eval_list: str = ""  # likewise of eval_split
     skip_bad_labels: bool = False  # leave bad label lines out, and say how many, instead of stopping
     allow_unlabelled: bool = False  # an image without a label file has no objects, instead of being an error
+    label_control: Literal["", "shuffled"] = ""  # of a study: train on the objects of other images
     bands: tuple[int, ...] = ()  # bands of the images to read, counted from 1; none: grey or RGB as it is
     pixel_range: tuple[float, ...] = ()  # low and high sample mapped on 0…255; none: 8 bit as is, 16 bit measured
     image_size: int = Field(1024, ge=32)

@@ -16,6 +16,7 @@ import torch
 
 import fledge
 from fledge.build import build_detector, build_train_step, pick_device, pixel_rule
+from fledge.data.controls import with_shuffled_labels
 from fledge.data.labels import DetectionDataset, without_duplicates
 from fledge.data.raster import measure_range
 from fledge.data.sampling import TrainLoader
@@ -83,6 +84,8 @@ def _train(settings: Recipe, folder: Path, device: torch.device, title: str, all
     dataset, dropped = without_duplicates(
         open_split(settings, settings.data, settings.train_split, names=settings.train_list)
     )
+    if settings.label_control == "shuffled":
+        dataset = with_shuffled_labels(dataset, settings.seed)
     for note in dataset.notes:
         say(f"note: {note}")
     if dropped:
@@ -163,6 +166,11 @@ def training_batches(recipe: Recipe, dataset: DetectionDataset, start: int, tota
         parts=recipe.accumulate,
         pin=pick_device(recipe.device).type == "cuda",
     )
+
+
+def steps_per_epoch(recipe: Recipe, images: int) -> int:
+    """Optimiser steps in which every image of a training split is drawn once; what is over joins the next epoch."""
+    return max(images // recipe.batch_size, 1)
 
 
 def _resolve(recipe: RecipeLike, teacher: str | Path | None) -> Recipe:
@@ -283,7 +291,7 @@ def _run(
     recipe: Recipe, dataset: DetectionDataset, folder: Path, title: str, start: Loaded | None, lesson: str | None
 ) -> Run:
     """Steps, schedule and bookkeeping of a recipe on a dataset."""
-    per_epoch = max(len(dataset) // recipe.batch_size, 1)
+    per_epoch = steps_per_epoch(recipe, len(dataset))
     total = per_epoch * recipe.epochs
     schedule = Schedule(
         recipe.lr,

@@ -10,7 +10,7 @@ from fledge.study.jobs import Job
 from fledge.study.plan import Plan
 from fledge.study.spec import load_study
 
-from .made import write_study
+from .made import write_data, write_study
 
 CONTROLS = "".join(
     f"[arms.{name}]\ncontrol = '{control}'\nof = '{of}'\n{more}\n"
@@ -22,6 +22,27 @@ CONTROLS = "".join(
         ("inherit", "inherit", "none", ""),
     )
 )
+# An arm from a pre-training of 5 epochs of 1 step on the split `tune`, and what it is to be compared with.
+PRETEXT = """
+[pretext]
+recipe = "student.toml"
+set = { train_split = "tune", epochs = 5, eval_split = "nowhere" }
+seed = 4
+[arms.start]
+pretrained = true
+[arms.scratch]
+control = "scratch"
+of = "start"
+[arms.more]
+control = "scratch_longer"
+of = "start"
+[arms.boxes]
+control = "shuffled_boxes"
+of = "start"
+[arms.twice]
+control = "longer"
+of = "start"
+"""
 CHOSEN = {"none": {"lr": 0.002}, "kd": {"lr": 0.004}}
 
 
@@ -74,6 +95,32 @@ def test_controls(plan: Plan) -> None:
     assert not isinstance(jobs["inherit"].recipe, DistillRecipe)
     assert jobs["inherit"].recipe.inherit
     assert jobs["inherit"].teacher == teacher
+
+
+def test_pretraining(tmp_path: Path) -> None:
+    write_data(tmp_path)  # 4 images to train on, 2 steps an epoch; the pretext has 2, one step
+    file = write_study(tmp_path, arms=PRETEXT, schedule="step", milestones=[3], epochs=4, weights="imagenet")
+    plan = Plan(load_study(file))
+    jobs = {name: rows[0] for name, rows in plan.reports(plan.teachers()[0], {"start": {"lr": 0.004}}).items()}
+    pretext = jobs["start"].start
+    assert pretext is not None
+    assert (pretext.phase, pretext.recipe.seed, pretext.recipe.train_split) == ("pretext", 4, "tune")
+    assert (pretext.recipe.label_control, pretext.recipe.weights) == ("", "imagenet")
+    shuffled = jobs["boxes"].start
+    assert shuffled is not None
+    assert shuffled.recipe == pretext.recipe.model_copy(update={"label_control": "shuffled"})
+    assert jobs["twice"].start == pretext
+    for name in ("start", "boxes", "twice"):
+        assert (jobs[name].recipe.weights, jobs[name].recipe.reset_head) == ("pretext", True)
+    for name in ("scratch", "more", "none"):  # from where the base starts
+        assert (jobs[name].recipe.weights, jobs[name].recipe.reset_head, jobs[name].start) == ("imagenet", False, None)
+    for name in ("scratch", "more", "boxes", "twice"):
+        assert jobs[name].recipe.lr == 0.004
+        assert jobs[name].recipe.label_control == ""
+    # 5 steps more are 2.5 epochs more, so 3; the milestone keeps its place in the schedule.
+    assert (jobs["more"].recipe.epochs, jobs["more"].recipe.milestones) == (7, (5,))
+    assert (jobs["scratch"].recipe.epochs, jobs["twice"].recipe.epochs) == (4, 8)
+    assert plan.tuning(plan.teachers()[0])["start"][0].start == pretext
 
 
 @pytest.mark.parametrize(

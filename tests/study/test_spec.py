@@ -44,6 +44,14 @@ def test_the_hash_covers_recipes_and_lists(tmp_path: Path) -> None:
         ),
         ("", "[arms.x]\nsett = {}\n", "did you mean 'set'"),
         ("", "[arms.x]\nseeds = [0, 5]\n", "seeds \\[0\\] are for tuning and for reporting in x"),
+        ("", "[arms.x]\npretrained = true\n", "arms.x: pretrained: the study needs a .pretext."),
+        ("", "[arms.x]\ncontrol = 'scratch'\nof = 'none'\n", "none is not pretrained"),
+        ("", "[pretext]\nrecipe = 'student.toml'\ngrid = {}", "unknown key"),
+        (
+            "",
+            "[pretext]\nrecipe = 'student.toml'\n[arms.x]\npretrained = true\ncontrol = 'longer'\nof = 'none'\n",
+            "a control starts as its control says",
+        ),
         ("primary = 'mAP'", "", "primary"),
         ("sigma = 3", "", "unknown key 'sigma'"),
     ],
@@ -71,6 +79,15 @@ def test_more_mistakes(tmp_path: Path, old: str, new: str, message: str) -> None
     file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(UsageError, match=message):
         load_study(file)
+
+
+def test_a_pretext_has_data_of_its_own_or_those_of_the_arms(tmp_path: Path) -> None:
+    for setting, expected in (("", str(tmp_path)), ('data = "pool"', "pool")):
+        pretext = f"[pretext]\nrecipe = 'student.toml'\nset = {{ {setting} }}\n"
+        declared = load_study(write_study(tmp_path, arms=pretext), data=tmp_path)
+        assert declared.pretext is not None
+        assert (declared.pretext.data, declared.base.data) == (expected, str(tmp_path))
+    assert declared.sha256 != load_study(write_study(tmp_path)).sha256
 
 
 def test_missing_files(tmp_path: Path) -> None:

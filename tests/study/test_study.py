@@ -17,7 +17,7 @@ from fledge.study.jobs import run_job
 from fledge.study.study import study
 
 from .made import write_data, write_study
-from .test_plan import CONTROLS
+from .test_plan import CONTROLS, PRETEXT
 
 STARTED: list[str] = []
 
@@ -69,6 +69,35 @@ def test_from_the_file_to_the_report(tmp_path: Path) -> None:
     (tmp_path / "out" / "records" / f"{found.records[0]['key']}.json").unlink()
     study(file, tmp_path / "out", workers=1)
     assert len(STARTED) == 23
+
+
+def test_pretraining_and_its_controls(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    file = write_study(tmp_path, "", PRETEXT)
+    declared = file.read_text().replace('[["kd", "none"]]', '[["start", "scratch"]]').replace("grid.lr", "# grid.lr")
+    file.write_text(declared.split("[teacher]")[0] + "[arms.none]\n" + PRETEXT)
+    found = study(file, tmp_path / "out", workers=1)
+    assert not any(arm.failures for arm in found.arms.values())
+    assert STARTED[:2] == ["pretext pretext, seed 4"] * 2  # as it is, and on shuffled boxes
+    assert len(STARTED) == 2 + 5 * 2  # untuned, `scratch` and `none` are the same
+    runs = {r["arm"]: tmp_path / "out" / "runs" / r["key"] / "run" for r in found.records}
+    recipes = {name: load_recipe(run / "recipe.toml") for name, run in runs.items()}
+    starts = {name: recipe.weights for name, recipe in recipes.items()}
+    assert starts["start"] == starts["twice"] != starts["boxes"]
+    assert starts["scratch"] == starts["more"] == starts["none"] == ""
+    assert load_recipe(Path(starts["boxes"]) / "recipe.toml").label_control == "shuffled"
+    steps = {name: read_metrics(run / "metrics.csv")[-1][0] for name, run in runs.items()}
+    assert steps["more"] == steps["start"] + 6  # 5 steps of the pretext, in whole epochs of 2
+    losses = {name: first_loss(run) for name, run in runs.items()}
+    assert losses["scratch"] == losses["none"]
+    assert len({losses[name] for name in ("start", "boxes", "scratch")}) == 3
+    assert any("pre-training" in note for note in found.notes)
+    study(file, tmp_path / "out", workers=1)
+    assert len(STARTED) == 12
+
+
+def first_loss(run: Path) -> float:
+    return next(value for _, name, value in read_metrics(run / "metrics.csv") if name == "loss")
 
 
 def check_controls(runs: dict[str, Path]) -> None:

@@ -39,10 +39,11 @@ class Job:
 
     Attributes:
         arm: its name in the study.
-        phase: ``teacher``, ``tune`` or ``report``.
+        phase: ``teacher``, ``pretext``, ``tune`` or ``report``; a pretext is not evaluated.
         recipe: resolved, with paths of this machine.
         teacher: the job whose run teaches or passes on its head; its run folder is put into the recipe.
         point: the settings of its place in the grid.
+        start: the job whose weights it starts from.
     """
 
     arm: str
@@ -50,6 +51,12 @@ class Job:
     recipe: Recipe
     teacher: Job | None = None
     point: dict[str, Any] = field(default_factory=dict)
+    start: Job | None = None
+
+    @property
+    def needs(self) -> dict[str, Job]:
+        """The jobs whose run folders it needs, by what for."""
+        return {what: job for what in ("teacher", "start") if (job := getattr(self, what))}
 
     @property
     def title(self) -> str:
@@ -76,11 +83,14 @@ class Identities:
             "format": FORMAT,
             "settings": _chosen(recipe),
             "train": self._split(recipe, recipe.data, recipe.train_split, recipe.train_list),
-            "eval": self._split(recipe, recipe.eval_data or recipe.data, recipe.eval_split, recipe.eval_list),
+            "eval": "",
             "teacher": self.key(job.teacher) if job.teacher else _external(recipe),
             "inherits": bool(recipe.inherit),
-            "weights": _file(recipe.weights),
+            "weights": self.key(job.start) if job.start else _file(recipe.weights),
         }
+        if job.phase != "pretext":
+            judged = recipe.eval_data or recipe.data
+            parts["eval"] = self._split(recipe, judged, recipe.eval_split, recipe.eval_list)
         if isinstance(recipe, IFKDRecipe):
             parts["embedder"] = _file(recipe.ifkd_embedder_weights)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -116,11 +126,10 @@ def run_job(spec: Path) -> dict[str, Any]:
         recipe = load_recipe(folder / "recipe.toml")
         api.train(recipe, folder / "run", title=about["title"])
         trained = time.monotonic() - start
-        metrics = api.evaluate(folder / "run", device=recipe.device).metrics
-        result = {
-            **figures_record(metrics),
-            "resolved": _settings(load_recipe(folder / "run" / "recipe.toml")),
-        }
+        result: dict[str, Any] = {"classes": [], "objects": [], "figures": {}}
+        if about["phase"] != "pretext":
+            result = figures_record(api.evaluate(folder / "run", device=recipe.device).metrics)
+        result["resolved"] = _settings(load_recipe(folder / "run" / "recipe.toml"))
     except FledgeError as error:
         if error.exit_code >= 128:  # interrupted: no result, and not a failure
             raise
@@ -147,17 +156,19 @@ def figures_record(metrics: Metrics) -> dict[str, Any]:
 def prepare(job: Job, key: str, place: Path, keys: dict[str, str]) -> Path:
     """Write what the process of a job needs into ``place/key``; the file to give it.
 
-    ``keys`` are those of the jobs it depends on.
+    ``keys`` are those of the jobs it needs, by what for.
     """
     folder = place / key
     folder.mkdir(parents=True, exist_ok=True)
-    recipe = job.recipe
-    if job.teacher is not None:
-        there = str(place / keys["teacher"] / "run")
+    recipe, changes = job.recipe, {}
+    runs = {what: str(place / key / "run") for what, key in keys.items()}
+    if there := runs.get("teacher"):
         changes = {"teacher": there} if isinstance(recipe, DistillRecipe) else {"inherit": there}
         if recipe.inherit:
             changes["inherit"] = there
-        recipe = recipe.model_copy(update=changes)
+    if "start" in runs:
+        changes["weights"] = runs["start"]
+    recipe = recipe.model_copy(update=changes)
     write_recipe(recipe, folder / "recipe.toml")
     about = {
         "format": FORMAT,

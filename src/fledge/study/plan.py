@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fledge.errors import UsageError
 from fledge.recipe import DistillRecipe, Recipe, make_recipe
+from fledge.runs import open_split
 from fledge.study.jobs import Job
 from fledge.study.spec import Arm, Declared, Settings, located, points
+from fledge.training import steps_per_epoch
 
+_STARTED: Settings = {"weights": "pretext", "reset_head": True}  # the run folder is known when the job is prepared
 _TEACHER_CONTROLS = {"random_teacher": "random", "shuffled_pairing": "shuffled"}
 
 
@@ -25,6 +29,7 @@ class Plan:
     def __init__(self, declared: Declared, device: str = "") -> None:
         self.declared, self.study = declared, declared.study
         self._fixed: Settings = {"device": device} if device else {}
+        self._images: dict[tuple[str, str, str], int] = {}
         for name in self.study.arms:  # so that a mistake shows before anything runs
             self._recipe(name, {}, self.study.seeds[0], tuning=False)
 
@@ -101,7 +106,7 @@ class Plan:
             needed = teacher
             if needed is None and not (self.study.teacher and self.study.teacher.run):
                 raise UsageError(f"no teacher: arms.{name}: the study needs a [teacher]")
-        return Job(name, phase, recipe, needed, point)
+        return Job(name, phase, recipe, needed, point, self._start(arm))
 
     def _recipe(self, name: str, point: Settings, seed: int, tuning: bool) -> Recipe:
         """What an arm trains."""
@@ -111,6 +116,10 @@ class Plan:
             settings |= self.study.tuning.evaluate
         recipe = self._made(base, settings, f"arms.{name}")
         changes: Settings = {}
+        if self._start(arm):
+            changes |= _STARTED
+        if arm.control == "scratch_longer":
+            changes |= self._with_pretext_steps(recipe)
         if arm.control in _TEACHER_CONTROLS:
             changes["teacher_control"] = _TEACHER_CONTROLS[str(arm.control)]
         if arm.control == "longer":
@@ -127,6 +136,36 @@ class Plan:
             changes["teacher"] = str(self._external_run())
         return recipe.model_copy(update=changes)
 
+    def _start(self, arm: Arm) -> Job | None:
+        """The pre-training that an arm or what it controls starts from; None without one."""
+        pretrained = arm.pretrained or (bool(arm.of) and self.study.arms[arm.of].pretrained)
+        if not pretrained or arm.control in ("scratch", "scratch_longer"):
+            return None
+        control = {"label_control": "shuffled"} if arm.control == "shuffled_boxes" else {}
+        return Job("pretext", "pretext", self._pretext(control))
+
+    def _pretext(self, settings: Settings) -> Recipe:
+        pretext, recipe = self.study.pretext, self.declared.pretext
+        if pretext is None or recipe is None:
+            raise UsageError("no pre-training: the study needs a [pretext]")
+        return self._made(recipe, {**self._fixed, "seed": pretext.seed, **settings}, "pretext")
+
+    def _with_pretext_steps(self, recipe: Recipe) -> Settings:
+        """The schedule of a recipe stretched by the steps of the pre-training, rounded up to whole epochs."""
+        pretext = self._pretext({})
+        added = pretext.epochs * self._per_epoch(pretext) / self._per_epoch(recipe)
+        epochs = recipe.epochs + math.ceil(added)
+        return {
+            "epochs": epochs,
+            "milestones": tuple(round(m * epochs / recipe.epochs) for m in recipe.milestones),
+        }
+
+    def _per_epoch(self, recipe: Recipe) -> int:
+        place = (recipe.data, recipe.train_split, recipe.train_list)
+        if place not in self._images:
+            self._images[place] = len(open_split(recipe, recipe.data, recipe.train_split, names=recipe.train_list))
+        return steps_per_epoch(recipe, self._images[place])
+
     def _controlled(self, arm: Arm) -> Settings:
         return self.study.arms[arm.of].set if arm.of else {}
 
@@ -138,7 +177,10 @@ class Plan:
         recipe = self._made(base, {**point, **self._fixed, "seed": seed}, "self_distillation")
         if isinstance(recipe, DistillRecipe):
             raise UsageError(f"base: {self.study.base}: it distils: name the student's own recipe as base")
-        return Job("itself", "teacher", recipe, point=point)
+        start = self._start(self.study.arms[arm.of])
+        return Job(
+            "itself", "teacher", recipe.model_copy(update=_STARTED) if start else recipe, point=point, start=start
+        )
 
     def _external_run(self) -> str:
         teacher = self.study.teacher

@@ -41,14 +41,15 @@ class Runner:
         self.identities = Identities()
 
     def run(self, title: str, jobs: Sequence[Job]) -> list[Record]:
-        """The records of some jobs, in their order; teachers they need are run before.
+        """The records of some jobs, in their order; what they need is run before.
 
         Raises:
             Interrupted: the user stopped; what runs has saved its state and goes on next time.
         """
-        teachers = list({self.key(job.teacher): job.teacher for job in jobs if job.teacher}.values())
-        if teachers:
-            self._run(f"{title}: teachers", teachers, kept=True)
+        for what, name in (("start", "pre-training"), ("teacher", "teachers")):
+            needed = [job.needs[what] for job in jobs if what in job.needs]
+            if needed:
+                self._run(f"{title}: {name}", needed, kept=True)
         self._run(title, jobs, kept=False)
         return [self.record(job) for job in jobs]
 
@@ -79,7 +80,7 @@ class Runner:
         with self._starter(len(todo)) as start, progress(title, len(todo)) as advance:
             waiting: dict[Future[int], str] = {}
             for key, job in todo.items():
-                keys = {"teacher": self.key(job.teacher)} if job.teacher else {}
+                keys = {what: self.key(needed) for what, needed in job.needs.items()}
                 waiting[start(prepare(job, key, self.runs, keys))] = key
             done = 0
             while waiting:

@@ -15,7 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fledge.errors import UsageError
 from fledge.recipe import Recipe, load_recipe
 
-Control = Literal["random_teacher", "shuffled_pairing", "self_distillation", "longer", "inherit"]
+Control = Literal[
+    "random_teacher", "shuffled_pairing", "self_distillation", "longer", "inherit",
+    "scratch", "scratch_longer", "shuffled_boxes",
+]  # fmt: skip
+PRETRAINED = ("scratch", "scratch_longer", "shuffled_boxes")  # controls of arms that are pre-trained
 Measure = Literal["AP50", "AP75", "AP50:95"]
 Settings = dict[str, Any]
 Grid = dict[str, tuple[float, ...]]
@@ -69,10 +73,25 @@ class Teacher(_Part):
         return self
 
 
+class Pretext(_Part):
+    """The pre-training from which arms with ``pretrained`` start.
+
+    Attributes:
+        recipe: file or name of its recipe: a detector trained on boxes of any kind, of images without labels.
+        set: settings that replace the recipe's.
+        seed: of its run; one run is shared by all seeds of the arms.
+    """
+
+    recipe: str
+    set: Settings = {}
+    seed: int = 0
+
+
 class Arm(_Part):
     """One way to train.
 
     Attributes:
+        pretrained: whether it starts from the weights that the study's pretext gives.
         set: settings that differ from the study's base recipe, or from those of the arm it is a control of.
         grid: values to try beside those of the study.
         control: what is changed so that the arm can show something else than the method.
@@ -81,6 +100,7 @@ class Arm(_Part):
         seeds: reported instead of the study's.
     """
 
+    pretrained: bool = False
     set: Settings = {}
     grid: Grid = {}
     control: Control | None = None
@@ -103,7 +123,7 @@ class Study(_Part):
         entry_margin: points of the primary measure by which the teacher must lead the tuned reference on the tuning
             split; without that nothing is claimed.
         min_objects: classes with fewer objects in the reported split are listed, but not part of the means.
-        tuning, teacher, arms: see there.
+        tuning, teacher, pretext, arms: see there.
     """
 
     title: str
@@ -117,6 +137,7 @@ class Study(_Part):
     min_objects: int = Field(0, ge=0)
     tuning: Tuning = Tuning()
     teacher: Teacher | None = None
+    pretext: Pretext | None = None
     arms: dict[str, Arm]
 
     @model_validator(mode="after")
@@ -133,6 +154,11 @@ class Study(_Part):
                 raise ValueError(f"arms.{name}: a control needs `of`, the name of the arm that it controls")
             if arm.of and self.arms[arm.of].of:
                 raise ValueError(f"arms.{name}: {arm.of} is a control itself: name the arm that it controls")
+            if arm.control in PRETRAINED and not self.arms[arm.of].pretrained:
+                raise ValueError(f"arms.{name}: {arm.control} controls a pre-training: {arm.of} is not pretrained")
+            if arm.pretrained and (arm.control or not self.pretext):
+                why = "a control starts as its control says" if arm.control else "the study needs a [pretext]"
+                raise ValueError(f"arms.{name}: pretrained: {why}")
         for pair in self.comparisons:
             if unknown := sorted(set(pair) - set(self.arms)):
                 raise ValueError(f"comparisons: no arm named {', '.join(unknown)}")
@@ -148,6 +174,7 @@ class Declared(BaseModel):
         sha256: over the study's file, its recipes and its lists of images.
         base: the recipe of all arms.
         teacher: the teacher's recipe, if it is trained here.
+        pretext: the recipe of the pre-training, if there is one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -157,6 +184,7 @@ class Declared(BaseModel):
     sha256: str
     base: Recipe
     teacher: Recipe | None
+    pretext: Recipe | None = None
 
 
 def load_study(path: str | Path, data: str | Path | None = None, teacher_weights: str | Path | None = None) -> Declared:
@@ -166,7 +194,8 @@ def load_study(path: str | Path, data: str | Path | None = None, teacher_weights
 
     Args:
         path: its TOML file.
-        data: dataset folder instead of the one in its recipes; not part of the hash.
+        data: dataset folder instead of the one in its recipes; not part of the hash. A pretext with data of its own
+            keeps them.
         teacher_weights: starting weights of the teacher; not part of the hash, but of the teacher's identity.
 
     Raises:
@@ -188,12 +217,18 @@ def load_study(path: str | Path, data: str | Path | None = None, teacher_weights
     teacher = None
     if study.teacher and study.teacher.recipe:
         teacher = _recipe(study.teacher.recipe, {**study.set, **study.teacher.set}, folder)
+    pretext = _recipe(study.pretext.recipe, study.pretext.set, folder) if study.pretext else None
     lists = sorted(
-        {*_lists(base), *_lists(teacher), *(p for k, p in study.tuning.evaluate.items() if k == "eval_list")}
+        {
+            *_lists(base),
+            *_lists(teacher),
+            *_lists(pretext),
+            *(p for k, p in study.tuning.evaluate.items() if k == "eval_list"),
+        }
     )
     parts = [
         text,
-        *(r.model_dump_json(exclude_defaults=True).encode() for r in (base, teacher) if r),
+        *(r.model_dump_json(exclude_defaults=True).encode() for r in (base, teacher, pretext) if r),
         *(_content(folder, p) for p in lists),
     ]
     digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
@@ -205,6 +240,7 @@ def load_study(path: str | Path, data: str | Path | None = None, teacher_weights
         sha256=digest,
         base=base.model_copy(update=here),
         teacher=teacher.model_copy(update={**here, **start}) if teacher else None,
+        pretext=pretext.model_copy(update=here) if pretext and pretext.data == base.data else pretext,
     )
 
 
@@ -243,6 +279,6 @@ def _explain(error: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in error["loc"]) or "study"
     if error["type"] != "extra_forbidden":
         return f"{key}: {error['msg'].removeprefix('Value error, ')}"
-    known = {*Study.model_fields, *Arm.model_fields, *Tuning.model_fields, *Teacher.model_fields}
+    known = {key for part in (Study, Arm, Tuning, Teacher, Pretext) for key in part.model_fields}
     near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
     return f"unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else ": remove it")

@@ -154,6 +154,7 @@ def _findings(
         for key in t.edges
     ]
     more += [f"{name}: not tuned" for name, arm in spec.arms.items() if not arm.of and len(_tried(tuned, name)) < 2]
+    more += _starts(runner, reports)
     few = [f"{name} ({n})" for name, n in objects.items() if n < spec.min_objects]
     more += [f"not part of the means, fewer than {spec.min_objects} objects: {', '.join(few)}"] if few else []
     return Findings(
@@ -168,6 +169,18 @@ def _findings(
         everything,
         {name: curve for name, jobs in reports.items() if (curve := learning_curve(runner.run_folder(jobs[0])))},
     )
+
+
+def _starts(runner: Runner, reports: Mapping[str, Sequence[Job]]) -> list[str]:
+    """What pre-training cost, and that each was run once."""
+    starts = {runner.key(job.start): job.start for jobs in reports.values() for job in jobs if job.start}
+    notes = []
+    for job in starts.values():
+        boxes = " on shuffled boxes" if job.recipe.label_control else ""
+        minutes = runner.record(job)["seconds"]["train"] / 60
+        about = f"{job.recipe.epochs} epochs, seed {job.recipe.seed}, {minutes:.1f} minutes"
+        notes.append(f"pre-training{boxes}, {about}: one run, from which all seeds start")
+    return notes
 
 
 def _tried(tuned: Mapping[str, Tuned], name: str) -> Sequence[Any]:
