@@ -58,6 +58,7 @@ class Recipe(BaseModel):
     scale_low: float = Field(1.0, gt=0)
     scale_high: float = Field(1.0, gt=0)
     photometric: float = Field(0.0, ge=0, le=1)
+    invert: bool = False
     # detector
     detector: Literal["rotated_retinanet", "retinanet", "faster_rcnn"] = "rotated_retinanet"
     backbone: str = "resnet50"

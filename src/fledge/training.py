@@ -152,6 +152,7 @@ def training_batches(recipe: Recipe, dataset: DetectionDataset, start: int, tota
         rotate_degrees=recipe.rotate_degrees,
         scale=(recipe.scale_low, recipe.scale_high),
         photometric=recipe.photometric,
+        invert=recipe.invert,
     )
     return TrainLoader(
         dataset,

@@ -22,6 +22,7 @@ from fledge.data.transforms import (
     fit_to,
     flip,
     move_targets,
+    pad_colour,
     photometric,
     quarter_turns,
     rotation,
@@ -257,6 +258,21 @@ def test_the_same_numbers_give_the_same_image_and_others_another() -> None:
     assert not np.array_equal(first[0], third[0])
 
 
+def test_inversion_swaps_light_and_dark_half_of_the_time_and_nothing_else() -> None:
+    image = ALWAYS(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    before, box = image.copy(), (30.0, 20.0, 12.0, 6.0, 0.3)
+    counts = {False: 0, True: 0}
+    for seed in range(100):
+        changed, targets = Augment(64, invert=True, fit=False)(image, targets_of(box), ALWAYS(seed))
+        inverted = bool((changed[:40, :60] == 255 - image).all())
+        assert inverted or (changed[:40, :60] == image).all()
+        assert (changed[40:] == np.array(pad_colour(3))).all()
+        assert targets.boxes.tolist() == targets_of(box).boxes.tolist()
+        counts[inverted] += 1
+    assert min(counts.values()) > 30
+    assert (image == before).all()
+
+
 def test_photometric_keeps_grey_grey_and_changes_within_its_bounds() -> None:
     grey = np.full((64, 64, 3), 128, np.uint8)
     coloured = grey.copy()
@@ -370,6 +386,8 @@ def test_photometric_keeps_equal_channels_equal(channels: int) -> None:
         ({"right_angles": True, "vflip": True}, (50, 70), 8),
         ({"right_angles": True, "hflip": True, "vflip": True}, (31, 17), 8),
         ({"fit": False, "hflip": True}, (64, 40), 2),
+        ({"invert": True}, (50, 70), 2),
+        ({"invert": True, "right_angles": True, "vflip": True}, (50, 70), 16),
         ({"fit": False}, (65, 40), 0),
         ({"fit": False}, (40, 80), 0),
         ({"photometric": 0.1}, (64, 64), 0),

@@ -184,6 +184,7 @@ class Augment:
             the canvas is random too.
         photometric: strength, 0 (none) to 1, of brightness (±50 of 255), contrast (±30 %), colour (±10 % per channel;
             images in colour only) and noise (up to 8 of 255).
+        invert: swap light and dark, with probability one half, before all else; padding stays as it is.
     """
 
     image_size: int
@@ -194,10 +195,13 @@ class Augment:
     rotate_degrees: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
     photometric: float = 0.0
+    invert: bool = False
 
     def __call__(self, image: Image, targets: Targets, rng: np.random.Generator) -> tuple[Image, Targets]:
         """An (H, W, C) uint8 image and its targets, transformed; all randomness comes from ``rng``."""
         height, width = image.shape[:2]
+        if self.invert and rng.random() < 0.5:
+            image = np.bitwise_not(image)
         matrix, size = self.draw(height, width, rng, None if self.fit else _focus(targets, rng))
         moved = warp(image, matrix, size)
         if self.photometric:
@@ -242,9 +246,8 @@ class Augment:
         cropped = not self.fit and max(height, width) - self.image_size >= 1
         if cropped or self.scale != (1.0, 1.0) or self.rotate_degrees or self.photometric:
             return 0
-        if self.right_angles:
-            return 8 if self.hflip or self.vflip else 4
-        return (1 + self.hflip) * (1 + self.vflip)
+        turned = 8 if self.hflip or self.vflip else 4
+        return (1 + self.invert) * (turned if self.right_angles else (1 + self.hflip) * (1 + self.vflip))
 
     def _place(self, side: float, room: int, where: float, focus: float | None) -> int:
         """Where the scaled image starts along one axis: whole pixels, so that a mere crop copies pixels unchanged."""
