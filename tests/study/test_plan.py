@@ -97,6 +97,16 @@ def test_controls(plan: Plan) -> None:
     assert jobs["inherit"].teacher == teacher
 
 
+def test_a_variant_takes_the_tuned_settings_of_another_arm(tmp_path: Path) -> None:
+    plan = Plan(load_study(write_study(tmp_path, arms="[arms.colder]\nof = 'kd'\nset = { kd_temperature = 2.0 }\n")))
+    jobs = reports(plan)
+    assert "colder" not in plan.tuning(plan.teachers()[0])
+    colder, kd = jobs["colder"][0], jobs["kd"][0]
+    assert isinstance(kd.recipe, KDRNetRecipe)
+    assert colder.recipe == kd.recipe.model_copy(update={"kd_temperature": 2.0})
+    assert colder.teacher == kd.teacher
+
+
 def test_pretraining(tmp_path: Path) -> None:
     write_data(tmp_path)  # 4 images to train on, 2 steps an epoch; the pretext has 2, one step
     file = write_study(tmp_path, arms=PRETEXT, schedule="step", milestones=[3], epochs=4, weights="imagenet")
