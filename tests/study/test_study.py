@@ -128,7 +128,31 @@ def test_more_seeds_run_only_what_is_new(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("[100, 101]", "[100, 101, 102]"))
     found = study(file, tmp_path / "out", workers=1)
     assert STARTED[before:] == ["report none, seed 102", "report other, seed 102"]
-    assert found.teacher is None
+    assert found.teachers == {}
+
+
+def test_fractions_and_schedules(tmp_path: Path) -> None:
+    """Every arm, and a teacher where the images change, in every cell; one report."""
+    write_data(tmp_path)
+    names = sorted(p.stem for p in (tmp_path / "data" / "train" / "images").iterdir())
+    for name, count in (("few", 2), ("all", 4)):
+        (tmp_path / f"{name}.txt").write_text("\n".join(names[:count]))
+    file = write_study(tmp_path, "across.train_list = ['few.txt', 'all.txt']\nacross.epochs = [1, 2]")
+    declared = file.read_text().replace("[0.001, 0.002, 0.004]", "[0.001]")
+    file.write_text(declared)
+    found = study(file, tmp_path / "out", workers=1)
+    cells = ["few, epochs 1", "few, epochs 2", "all, epochs 1", "all, epochs 2"]
+    assert list(found.arms) == [f"{arm}, {cell}" for cell in cells for arm in ("none", "kd")]
+    assert not any(arm.failures for arm in found.arms.values())
+    assert list(found.teachers) == [f"teacher, {n}, epochs 1; {n}, epochs 2" for n in ("few", "all")]
+    # Two teachers; in each of four cells two tuning runs and two seeds of two arms.
+    assert len(STARTED) == 2 + 4 * (2 + 2 * 2)
+    assert len(found.verdicts) == 4
+    runs = {r["arm"]: tmp_path / "out" / "runs" / r["key"] / "run" for r in found.records}
+    steps = {cell: read_metrics(runs[f"none, {cell}"] / "metrics.csv")[-1][0] for cell in cells}
+    assert steps == dict(zip(cells, (1, 2, 2, 4), strict=True))
+    for text in ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md", "runs.csv")):
+        assert "kd, all, epochs 2" in text
 
 
 def test_a_failed_run_is_reported_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def compare_runs(
         declared=declared,
         arms=scored,
         tuned={},
-        teacher=None,
+        teachers={},
         differences=pairs,
         verdicts=[verdict(d, None) for d in pairs if d.declared and d.measure == primary],
         notes=notes,

@@ -49,7 +49,7 @@ def study_record(found: Findings) -> dict[str, Any]:
             "verdicts": found.verdicts,
             "notes": found.notes,
             "objects": found.objects,
-            "teacher": found.teacher,
+            "teachers": found.teachers,
             "tuned": {name: dataclasses.asdict(t) for name, t in found.tuned.items()},
             "arms": {
                 name: {m: {"seeds": arm.scores[m], **dataclasses.asdict(arm.summary(m))} for m in arm.scores}
@@ -82,9 +82,9 @@ def markdown(found: Findings) -> str:
     lines = [f"# {study.title}", ""]
     lines += [f"- {sentence}" for sentence in found.verdicts] + [f"- {note}" for note in found.notes] + [""]
     lines += [f"| arm | {' | '.join(measures)} | seeds | minutes a run |", "|---" * (len(measures) + 3) + "|"]
-    if found.teacher:
-        cells = " | ".join(_number(found.teacher["reported"][m]) for m in measures)
-        lines.append(f"| teacher | {cells} | 1 | |")
+    for name, scores in found.teachers.items():
+        cells = " | ".join(_number(scores["reported"][m]) for m in measures)
+        lines.append(f"| {name} | {cells} | 1 | |")
     for name, arm in found.arms.items():
         cells = " | ".join(_spread(arm.summary(m)) for m in measures)
         lines.append(f"| {name} | {cells} | {arm.summary(study.primary).n} | {_minutes(arm)} |")
@@ -128,8 +128,8 @@ def page(found: Findings) -> Page:
 def _headline(result: Page, found: Findings) -> None:
     primary, tones = found.declared.study.primary, _tones(found)
     stats = []
-    if found.teacher:
-        stats.append(Stat(f"teacher, {primary}", _number(found.teacher["reported"][primary]), "one run", "teacher"))
+    for name, scores in found.teachers.items():
+        stats.append(Stat(f"{name}, {primary}", _number(scores["reported"][primary]), "one run", "teacher"))
     for name, arm in found.arms.items():
         summary = arm.summary(primary)
         stats.append(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fledge.study.cells import titled
 from fledge.study.spec import Settings, Study
 from fledge.study.statistics import Comparison, Summary, can_be_found, compare, holm, summarise
 
@@ -107,14 +108,17 @@ class Difference:
     adjusted: float
 
 
-def differences(arms: Mapping[str, Arm], study: Study) -> list[Difference]:
-    """The declared comparisons by every measure, then the other arms beside the first reference, by the primary one."""
+def differences(arms: Mapping[str, Arm], study: Study, cells: Sequence[str] = ("",)) -> list[Difference]:
+    """In every cell the declared comparisons by every measure, then the other arms beside the first reference, by the
+    primary one.
+    """
     measures = (study.primary, *study.secondary)
-    pairs = [(a, b, m, True) for a, b in study.comparisons for m in measures]
+    shown = [(a, b, m, True) for a, b in study.comparisons for m in measures]
     if study.comparisons:
         reference = study.comparisons[0][1]
         named = {a for a, b in study.comparisons if b == reference}
-        pairs += [(a, reference, study.primary, False) for a in arms if a not in named and a != reference]
+        shown += [(a, reference, study.primary, False) for a in study.arms if a not in named and a != reference]
+    pairs = [(titled(a, cell), titled(b, cell), m, declared) for cell in cells for a, b, m, declared in shown]
     results = [paired(arms[a], arms[b], m) for a, b, m, _ in pairs]
     first = [k for k, (_, _, m, declared) in enumerate(pairs) if declared and m == study.primary]
     adjusted = holm([r.p if (r := results[k]) else 1.0 for k in first])
@@ -132,10 +136,10 @@ def paired(arm: Arm, reference: Arm, measure: str) -> Comparison | None:
     return compare([first[s] for s in common], [second[s] for s in common]) if len(common) > 1 else None
 
 
-def foreseen(study: Study) -> list[str]:
+def foreseen(study: Study, cells: int = 1) -> list[str]:
     """What can be known before anything runs: comparisons that no result could decide, seeds that do not pair."""
     notes = []
-    count = len(study.comparisons)
+    count = len(study.comparisons) * cells
     for a, b in study.comparisons:
         common = set(study.arms[a].seeds or study.seeds) & set(study.arms[b].seeds or study.seeds)
         if not can_be_found(len(common), count):

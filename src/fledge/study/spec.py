@@ -116,6 +116,8 @@ class Study(_Part):
         title: of the report.
         base: file or name of the recipe that all arms share.
         set: settings that replace the base's in every arm.
+        across: values of settings at every combination of which the whole study is made, comparisons included, such as
+            lists of images (fractions of the data) and ``epochs``.
         primary: what is compared.
         secondary: what is shown beside it.
         seeds: of the reported runs, at least two, none of them a tuning seed.
@@ -129,6 +131,7 @@ class Study(_Part):
     title: str
     base: str
     set: Settings = {}
+    across: dict[str, tuple[int | float | str, ...]] = {}
     primary: Measure = "AP50"
     secondary: tuple[Measure, ...] = ("AP75",)
     seeds: tuple[int, ...]
@@ -144,6 +147,15 @@ class Study(_Part):
     def _consistent(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds) or len(self.seeds) < 2:
             raise ValueError("seeds: give two or more, each once")
+        fixed = [self.tuning.grid, *(part for arm in self.arms.values() for part in (arm.set, arm.grid))]
+        if twice := sorted({key for part in fixed for key in part} & set(self.across)):
+            raise ValueError(f"across: {', '.join(twice)}: set or tried in an arm as well: leave it to one of them")
+        if wrong := [key for key, values in self.across.items() if not values or len(set(values)) < len(values)]:
+            raise ValueError(f"across: {', '.join(wrong)}: give one value or more, each once")
+        if judged := sorted({"eval_split", "eval_list", "eval_data", "seed"} & set(self.across)):
+            raise ValueError(
+                f"across: {', '.join(judged)}: all cells are judged on the same images, with the same seeds"
+            )
         for name, arm in {"": Arm(), **self.arms}.items():
             both = sorted({*self.seeds, *arm.seeds} & set(self.tuning.seeds))
             if both:

@@ -12,6 +12,7 @@ from fledge.engine.metric_log import read_metrics
 from fledge.engine.progress import say
 from fledge.errors import DataError
 from fledge.files import write_json
+from fledge.study.cells import cells_of, titled
 from fledge.study.jobs import FORMAT, Job, figures_record, read_record
 from fledge.study.plan import Plan, all_jobs
 from fledge.study.results import (
@@ -27,7 +28,7 @@ from fledge.study.results import (
     verdict,
 )
 from fledge.study.runner import Runner
-from fledge.study.spec import Declared, Settings, load_study, located
+from fledge.study.spec import Declared, load_study, located
 
 Curve = tuple[list[float], list[float]]
 
@@ -38,9 +39,9 @@ class Findings:
 
     Attributes:
         declared: the study.
-        arms: the reported runs by arm.
+        arms: the reported runs by arm; in a study across cells, an arm's name goes on with its cell's.
         tuned: what tuning chose, by arm; arms without a grid are absent.
-        teacher: the teacher's scores by measure on the tuning split and on the reported one; None without a teacher.
+        teachers: of each its scores by measure on the ``tuning`` split and on the ``reported`` one.
         differences: the comparisons.
         verdicts: a sentence for each declared comparison of the primary measure.
         notes: what was known before, what failed, edges of grids, what is not claimed.
@@ -52,7 +53,7 @@ class Findings:
     declared: Declared
     arms: dict[str, Arm]
     tuned: dict[str, Tuned]
-    teacher: dict[str, dict[str, float]] | None
+    teachers: dict[str, dict[str, dict[str, float]]]
     differences: list[Difference]
     verdicts: list[str]
     notes: list[str]
@@ -91,18 +92,32 @@ def study(
     from fledge.study.report import write_all
 
     declared = load_study(path, data, teacher_weights)
-    plan, runner = Plan(declared, device), Runner(Path(out), workers, ray)
-    notes = foreseen(declared.study)
+    plans = {name: Plan(one, device) for name, one in cells_of(declared).items()}
+    runner = Runner(Path(out), workers, ray)
+    notes = foreseen(declared.study, len(plans))
     for note in notes:
         say(f"note: {note}")
-    teacher = _teacher(plan, runner)
-    tuned = _tuned(plan, runner, teacher[0] if teacher else None)
-    chosen: dict[str, Settings] = {name: t.point for name, t in tuned.items()}
-    reports = plan.reports(teacher[0] if teacher else None, chosen)
-    runner.run("reported runs", all_jobs(reports))
-    findings = _findings(declared, runner, reports, tuned, teacher, notes)
+    cells = {name: _prepared(plan, runner) for name, plan in plans.items()}
+    runner.run("reported runs", all_jobs(*(cell.reports for cell in cells.values())))
+    findings = _findings(declared, runner, cells, notes)
     write_all(findings, Path(out))
     return findings
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What is known of a cell before its reported runs: the teacher, and the tuned jobs."""
+
+    teacher: tuple[Job, Tuned] | None
+    tuned: dict[str, Tuned]
+    reports: dict[str, list[Job]]
+
+
+def _prepared(plan: Plan, runner: Runner) -> _Cell:
+    teacher = _teacher(plan, runner)
+    job = teacher[0] if teacher else None
+    tuned = _tuned(plan, runner, job)
+    return _Cell(teacher, tuned, plan.reports(job, {name: t.point for name, t in tuned.items()}))
 
 
 def _teacher(plan: Plan, runner: Runner) -> tuple[Job, Tuned] | None:
@@ -129,21 +144,17 @@ def _tuned(plan: Plan, runner: Runner, teacher: Job | None) -> dict[str, Tuned]:
     return tuned | {name: choose(runner.run(name, jobs), plan.study) for name, jobs in second.items()}
 
 
-def _findings(
-    declared: Declared,
-    runner: Runner,
-    reports: Mapping[str, Sequence[Job]],
-    tuned: Mapping[str, Tuned],
-    teacher: tuple[Job, Tuned] | None,
-    notes: Sequence[str],
-) -> Findings:
+def _findings(declared: Declared, runner: Runner, cells: Mapping[str, _Cell], notes: Sequence[str]) -> Findings:
     spec = declared.study
-    records = {name: [runner.record(job) for job in jobs] for name, jobs in reports.items()}
+    reports = {titled(name, at): jobs for at, cell in cells.items() for name, jobs in cell.reports.items()}
+    tuned = {titled(name, at): t for at, cell in cells.items() for name, t in cell.tuned.items()}
+    records = {name: [{**runner.record(job), "arm": name} for job in jobs] for name, jobs in reports.items()}
     measures = (spec.primary, *spec.secondary)
     arms = {name: arm_of(rows, measures, spec.min_objects) for name, rows in records.items()}
-    found = differences(arms, spec)
-    barred = entry(teacher[1].score if teacher else None, tuned, spec)
-    sentences = [verdict(d, barred) for d in found if d.declared and d.measure == spec.primary]
+    found = differences(arms, spec, list(cells))
+    bars = {at: entry(cell.teacher[1].score if cell.teacher else None, cell.tuned, spec) for at, cell in cells.items()}
+    barred = {titled(name, at): bars[at] for at, cell in cells.items() for name in cell.reports}
+    sentences = [verdict(d, barred[d.arm]) for d in found if d.declared and d.measure == spec.primary]
     everything = [r for rows in records.values() for r in rows]
     whole = next((r for r in everything if "failed" not in r), None)
     objects = dict(zip(whole["classes"], whole["objects"], strict=True)) if whole else {}
@@ -153,18 +164,24 @@ def _findings(
         for name, t in tuned.items()
         for key in t.edges
     ]
-    more += [f"{name}: not tuned" for name, arm in spec.arms.items() if not arm.of and len(_tried(tuned, name)) < 2]
+    more += [
+        f"{titled(name, at)}: not tuned"
+        for at, cell in cells.items()
+        for name, arm in spec.arms.items()
+        if not arm.of and (name not in cell.tuned or len(cell.tuned[name].tried) < 2)
+    ]
     more += _starts(runner, reports)
     few = [f"{name} ({n})" for name, n in objects.items() if n < spec.min_objects]
     more += [f"not part of the means, fewer than {spec.min_objects} objects: {', '.join(few)}"] if few else []
+    more += [f"{at}: {bar}" if at else bar for at, bar in bars.items() if bar]
     return Findings(
         declared,
         arms,
-        dict(tuned),
-        _teacher_scores(declared, runner, teacher[0]) if teacher else None,
+        tuned,
+        _teacher_scores(declared, runner, cells),
         found,
         sentences,
-        [*notes, *more, *([barred] if barred else [])],
+        [*notes, *more],
         objects,
         everything,
         {name: curve for name, jobs in reports.items() if (curve := learning_curve(runner.run_folder(jobs[0])))},
@@ -183,23 +200,34 @@ def _starts(runner: Runner, reports: Mapping[str, Sequence[Job]]) -> list[str]:
     return notes
 
 
-def _tried(tuned: Mapping[str, Tuned], name: str) -> Sequence[Any]:
-    return tuned[name].tried if name in tuned else ()
-
-
-def _teacher_scores(declared: Declared, runner: Runner, job: Job) -> dict[str, dict[str, float]]:
-    """The teacher's measures on the tuning split, and on the split that the arms are reported on."""
+def _teacher_scores(
+    declared: Declared, runner: Runner, cells: Mapping[str, _Cell]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Each teacher's measures on the tuning split, and on the split that the arms are reported on."""
     spec, base = declared.study, located(declared.base, declared.folder)
-    kept = runner.records / f"{runner.key(job)}-reported.json"
-    if not kept.exists():
-        data = base.eval_data or base.data
-        found = api.evaluate(
-            runner.run_folder(job), data, base.eval_split, device=job.recipe.device, names=base.eval_list
-        )
-        write_json(kept, {"format": FORMAT, **figures_record(found.metrics)})
-    records = {"tuning": runner.record(job), "reported": read_record(kept)}
-    measures = (spec.primary, *spec.secondary)
-    return {where: {m: measured(record, m, spec.min_objects) for m in measures} for where, record in records.items()}
+    users: dict[str, list[str]] = {}
+    jobs: dict[str, Job] = {}
+    for at, cell in cells.items():
+        if cell.teacher:
+            key = runner.key(cell.teacher[0])
+            users.setdefault(key, []).append(at)
+            jobs[key] = cell.teacher[0]
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for key, job in jobs.items():
+        kept = runner.records / f"{key}-reported.json"
+        if not kept.exists():
+            data = base.eval_data or base.data
+            result = api.evaluate(
+                runner.run_folder(job), data, base.eval_split, device=job.recipe.device, names=base.eval_list
+            )
+            write_json(kept, {"format": FORMAT, **figures_record(result.metrics)})
+        records = {"tuning": runner.record(job), "reported": read_record(kept)}
+        title = "teacher" if len(jobs) == 1 else titled("teacher", "; ".join(users[key]))
+        found[title] = {
+            where: {m: measured(record, m, spec.min_objects) for m in (spec.primary, *spec.secondary)}
+            for where, record in records.items()
+        }
+    return found
 
 
 def learning_curve(run: Path) -> Curve | None:
