@@ -232,6 +232,7 @@ def load_study(path: str | Path, data: str | Path | None = None, teacher_weights
     pretext = _recipe(study.pretext.recipe, study.pretext.set, folder) if study.pretext else None
     lists = sorted(
         {
+            *(str(p) for p in study.across.get("train_list", ())),
             *_lists(base),
             *_lists(teacher),
             *_lists(pretext),
