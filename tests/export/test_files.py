@@ -59,8 +59,9 @@ def test_fewer_boxes_than_are_settled_first(monkeypatch: pytest.MonkeyPatch, tmp
     graph = DetectorGraph(Cells(), (124, 116, 104)).eval()
     path = tmp_path / "few.onnx"
     path.write_bytes(onnx_bytes(to_onnx(record_graph(graph, 3, None)), make_record(max_detections=30)))
+    model = load_exported(path)
     for shape in SHAPES:
-        same(load_exported(path), graph, shape)
+        same(model, graph, shape)
 
 
 @pytest.mark.slow
