@@ -19,7 +19,7 @@ from fledge.build import build_detector, build_train_step, pick_device, pixel_ru
 from fledge.data.labels import DetectionDataset, without_duplicates
 from fledge.data.raster import measure_range
 from fledge.data.sampling import TrainLoader
-from fledge.data.transforms import Augment
+from fledge.data.transforms import Augment, fit_scale
 from fledge.distributed import joined, mean_over_processes, rank, wait_for_all, world_size
 from fledge.engine.balance import gradient_ratios
 from fledge.engine.checkpoint import checkpoint_at, environment, space_warning
@@ -149,6 +149,7 @@ def training_batches(recipe: Recipe, dataset: DetectionDataset, start: int, tota
         rotate_degrees=recipe.rotate_degrees,
         scale=(recipe.scale_low, recipe.scale_high),
         photometric=recipe.photometric,
+        short_side=recipe.short_side,
     )
     return TrainLoader(
         dataset,
@@ -331,4 +332,5 @@ def _pixel_scale(dataset: DetectionDataset, recipe: Recipe) -> float:
     """Network pixels for each image pixel in training, the median over the images."""
     if recipe.view == "crop":
         return 1.0
-    return float(recipe.image_size / statistics.median(dataset.sizes.max(axis=1).tolist()))
+    sizes = dataset.sizes.tolist()
+    return statistics.median(fit_scale(height, width, recipe.image_size, recipe.short_side) for height, width in sizes)
