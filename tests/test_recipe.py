@@ -69,6 +69,8 @@ def test_every_problem_is_named_at_once() -> None:
         ({"positive_iou": 0.4, "negative_iou": 0.5}, "negative_iou"),
         ({"scale_low": 1.5, "scale_high": 1.2}, "scale_low"),
         ({"image_size": 64, "overlap": 64}, "overlap"),
+        ({"view": "crop", "short_side": 64}, "short_side needs view"),
+        ({"view": "fit", "image_size": 512, "short_side": 513}, "short_side needs"),
     ],
 )
 def test_values_that_contradict_each_other(settings: dict[str, Any], word: str) -> None:

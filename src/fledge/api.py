@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fledge.build import build_detector
 from fledge.data.labels import DetectionDataset
-from fledge.data.transforms import fit_to
+from fledge.data.transforms import fit_scale, fit_to
 from fledge.distributed import joined
 from fledge.engine.progress import progress
 from fledge.errors import UsageError
@@ -213,7 +213,7 @@ def _input(dataset: DetectionDataset, i: int, size: tuple[int, int], recipe: Rec
     """Image i as the network sees it, or its first window: (C, H, W) uint8."""
     image = dataset.read(i)
     if recipe.view == "fit":
-        image, _ = fit_to(image, recipe.image_size)
+        image, _ = fit_to(image, recipe.image_size, recipe.short_side)
     canvas = np.zeros((*size, image.shape[2]), np.uint8)
     part = image[: size[0], : size[1]]
     canvas[: part.shape[0], : part.shape[1]] = part
@@ -222,6 +222,6 @@ def _input(dataset: DetectionDataset, i: int, size: tuple[int, int], recipe: Rec
 
 def _input_size(size: tuple[int, int], recipe: Recipe) -> tuple[int, int]:
     """Height and width the network sees for an image (one window of it), in whole multiples of 32."""
-    scale = recipe.image_size / max(size) if recipe.view == "fit" else 1.0
+    scale = fit_scale(*size, recipe.image_size, recipe.short_side) if recipe.view == "fit" else 1.0
     height, width = (-(-min(round(side * scale), recipe.image_size) // 32) * 32 for side in size)
     return height, width

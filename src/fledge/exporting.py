@@ -160,6 +160,7 @@ def _record(model: TorchModel, recipe: Recipe, to: Runtime, precision: Precision
         image_size=model.image_size,
         overlap=model.overlap,
         fit=model.fit,
+        short_side=model.short_side,
         pixel_scale=model.pixel_scale,
         nms_iou=model.nms_iou,
         score_threshold=recipe.score_threshold,

@@ -99,6 +99,7 @@ def make_model(detector: DenseDetector, recipe: Recipe, pixel_scale: float, devi
         recipe.nms_iou,
         device,
         pixel_rule(recipe),
+        recipe.short_side,
     )
 
 

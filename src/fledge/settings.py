@@ -50,6 +50,7 @@ class Recipe(BaseModel):
     pixel_range: tuple[float, ...] = ()  # low and high sample mapped on 0…255; none: 8 bit as is, 16 bit measured
     image_size: int = Field(1024, ge=32)
     view: Literal["fit", "crop"] = "crop"  # shrink the whole image to image_size, or cut windows at native resolution
+    short_side: int = Field(0, ge=0)  # with view "fit": of the shrunk image in pixels, at most; 0: any
     overlap: int = Field(200, ge=0)  # of neighbouring windows at inference
     hflip: bool = True
     vflip: bool = True
@@ -133,6 +134,8 @@ class Recipe(BaseModel):
             raise ValueError("scale_low is above scale_high: swap them")
         if self.overlap >= self.image_size:
             raise ValueError("overlap is not smaller than image_size: lower it")
+        if self.short_side and (self.view != "fit" or self.short_side > self.image_size):
+            raise ValueError('short_side needs view = "fit", and an image_size, for the long side, of at least as much')
         if self.batch_size % self.accumulate:
             raise ValueError("batch_size is no multiple of accumulate: change one")
         if 0 < self.box_bins < 3:

@@ -20,7 +20,7 @@ from fledge.data.controls import with_shuffled_labels
 from fledge.data.labels import DetectionDataset, without_duplicates
 from fledge.data.raster import measure_range
 from fledge.data.sampling import TrainLoader
-from fledge.data.transforms import Augment
+from fledge.data.transforms import Augment, fit_scale
 from fledge.distributed import joined, mean_over_processes, rank, wait_for_all, world_size
 from fledge.engine.balance import gradient_ratios
 from fledge.engine.checkpoint import checkpoint_at, environment, space_warning
@@ -153,6 +153,7 @@ def training_batches(recipe: Recipe, dataset: DetectionDataset, start: int, tota
         scale=(recipe.scale_low, recipe.scale_high),
         photometric=recipe.photometric,
         invert=recipe.invert,
+        short_side=recipe.short_side,
     )
     return TrainLoader(
         dataset,
@@ -340,4 +341,5 @@ def _pixel_scale(dataset: DetectionDataset, recipe: Recipe) -> float:
     """Network pixels for each image pixel in training, the median over the images."""
     if recipe.view == "crop":
         return 1.0
-    return float(recipe.image_size / statistics.median(dataset.sizes.max(axis=1).tolist()))
+    sizes = dataset.sizes.tolist()
+    return statistics.median(fit_scale(height, width, recipe.image_size, recipe.short_side) for height, width in sizes)

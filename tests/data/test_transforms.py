@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fledge.data.sampling import collate
 from fledge.data.transforms import (
     PAD,
     Augment,
     _add_noise,
     ceil_stride,
+    fit_scale,
     fit_to,
     flip,
     move_targets,
@@ -143,6 +145,33 @@ def test_fit_keeps_labels_on_objects_at_every_reduction(target: int) -> None:
     assert abs(math.sin(angle - 0.5)) < 0.02
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "scaled"),
+    [(600, 1000, (800, 1333)), (1000, 600, (1333, 800)), (930, 930, (800, 800)), (500, 2000, (333, 1333)),
+     (2000, 500, (1333, 333)), (400, 640, (800, 1280))],
+)  # fmt: skip
+def test_the_short_side_unless_the_long_one_would_exceed(height: int, width: int, scaled: tuple[int, int]) -> None:
+    """By hand: 600 × 1000 at 800/600 would be 1333.3 wide; 500 × 2000 at 800/500 would be 3200."""
+    factor = fit_scale(height, width, 1333, 800)
+    assert (round(height * factor), round(width * factor)) == scaled
+
+
+def test_upright_and_lying_images_in_one_batch() -> None:
+    """Oblong inputs, padded to the highest and the widest; each box stays on the pixels it was drawn on."""
+    augment, box = Augment(133, hflip=True, short_side=80), (44.3, 38.6, 30.0, 12.0, 0.5)
+    shapes = ((60, 90), (100, 70))
+    batch = collate([augment(drawn(*shape, box), targets_of(box), ALWAYS(1)) for shape in shapes])
+    assert batch.images.shape == (2, 3, 128, 128)
+    assert batch.sizes.tolist() == [[96, 128], [128, 96]]
+    for pixels, targets, shape in zip(batch.images, batch.targets, shapes, strict=True):
+        scale = 80 / min(shape)
+        assert targets.boxes[0, 2:4].tolist() == pytest.approx([30 * scale, 12 * scale], rel=1e-4)
+        expected = targets.boxes[0].tolist()
+        cx, cy, *_, angle = measured(around(pixels.permute(1, 2, 0).numpy(), expected))
+        assert math.hypot(cx - expected[0], cy - expected[1]) < 0.3
+        assert abs(math.sin(angle - expected[4])) < 0.02
+
+
 def test_a_reduction_whose_sides_do_not_divide_still_keeps_the_label() -> None:
     """105 rows become 22.4: averaged to 22 whole rows first, which must not move the object by a third of a pixel."""
     box = (150.0, 80.0, 40.0, 12.0, 0.1)
@@ -179,10 +208,11 @@ def test_strong_reduction_averages_instead_of_skipping() -> None:
     assert abs(naive.mean() - 255 / 8) > 5, "the fixture must be one where it matters"
 
 
-def test_default_augment_is_what_evaluation_sees() -> None:
+@pytest.mark.parametrize("short_side", [0, 48])
+def test_default_augment_is_what_evaluation_sees(short_side: int) -> None:
     image = ALWAYS(0).integers(0, 256, (100, 140, 3), dtype=np.uint8)
-    trained, moved = Augment(96)(image, targets_of((70, 50, 40, 10, 0.3)), ALWAYS(1))
-    evaluated, factor = fit_to(image, 96)
+    trained, moved = Augment(96, short_side=short_side)(image, targets_of((70, 50, 40, 10, 0.3)), ALWAYS(1))
+    evaluated, factor = fit_to(image, 96, short_side)
     assert np.array_equal(trained, evaluated)
     assert torch.allclose(moved.boxes[0, :4] / factor, torch.tensor([70.0, 50, 40, 10]), atol=1e-3)
     assert moved.quads is None

@@ -7,17 +7,23 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tests.processes import together
 from torch import Tensor
 
 from fledge import api, training
+from fledge.build import build_detector
 from fledge.data.synthetic import write_dataset
+from fledge.distributed import joined, rank, wrap
 from fledge.engine.checkpoint import load_checkpoint, newest_checkpoint
 from fledge.engine.metric_log import read_metrics
+from fledge.engine.train_step import TrainStep
 from fledge.errors import ResourceError, UsageError
 from fledge.recipe import Recipe, make_recipe
+from fledge.types import Batch, Targets
 
 TINY: dict[str, Any] = {
     "backbone": "resnet18_quarter", "neck_channels": 16, "head_convs": 1, "anchor_scale": 2.0, "image_size": 64,
@@ -25,6 +31,9 @@ TINY: dict[str, Any] = {
     "device": "cpu", "seed": 3, "freeze_norm": True, "milestones": [1], "score_threshold": 0.01,
     "max_detections": 50,
 }  # fmt: skip
+# Of Faster R-CNN: anchors are drawn, and more regions are asked for than an image has, each another number.
+FASTER = {"region_width": 16, "proposals": 40, "anchor_samples": 24, "region_samples": 64}
+CLASSES = ("plane", "ship")
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +72,56 @@ def assert_close(a: dict[str, Tensor], b: dict[str, Tensor], atol: float = 2e-6)
         assert torch.allclose(value, b[name], rtol=1e-4, atol=atol), name
 
 
-def test_two_processes_equal_one_with_the_same_batch(alone: Path, pair: Path) -> None:
-    """Positives are counted over both, gradients averaged: the same weights, momenta and logged numbers."""
+def assert_same_run(alone: Path, pair: Path) -> None:
+    """The same weights, momenta and logged numbers."""
     assert_close(group(alone), group(pair))
     assert_close(group(alone, "optimizer"), group(pair, "optimizer"))
     one, two = ({(s, n): v for s, n, v in read_metrics(run / "metrics.csv")} for run in (alone, pair))
     assert one.keys() == two.keys()
     assert one == pytest.approx(two, rel=1e-4)
+
+
+def test_two_processes_equal_one_with_the_same_batch(alone: Path, pair: Path) -> None:
+    """Positives are counted over both, gradients averaged."""
+    assert_same_run(alone, pair)
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+def test_horizontal_detectors_in_two_processes(data: Path, tmp_path: Path, detector: str) -> None:
+    """Faster R-CNN draws the same anchors and regions of an image, and counts those of both processes."""
+    settings = recipe(data, detector=detector, **FASTER)
+    together(2, api.train, settings, tmp_path / "pair")
+    assert_same_run(api.train(settings, tmp_path / "alone"), tmp_path / "pair")
+
+
+@pytest.mark.parametrize("detector", ["rotated_retinanet", "retinanet", "faster_rcnn"])
+def test_a_process_without_an_object(data: Path, detector: str) -> None:
+    """Every weight has a gradient there, too: without one the processes would wait for each other, or stop."""
+    settings = recipe(data, detector=detector, **FASTER)
+    expected = gradients(settings, slice(None))
+    for found in together(2, own_gradients, settings):
+        assert_close(expected, {name: torch.from_numpy(value) for name, value in found.items()})
+
+
+def own_gradients(settings: Recipe) -> dict[str, NDArray[np.float32]]:
+    """As arrays: a tensor would not outlive its process."""
+    with joined(torch.device("cpu")):
+        return {name: x.numpy() for name, x in gradients(settings, slice(rank(), rank() + 1)).items()}
+
+
+def gradients(settings: Recipe, images: slice) -> dict[str, Tensor]:
+    """Those of the second of two steps on some of two images, the second without an object; the same in each."""
+    step = TrainStep(build_detector(settings, CLASSES)).train()
+    pixels = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    no = torch.zeros(1, dtype=torch.bool)
+    targets = Targets(torch.tensor([[30.0, 30, 34, 20, 0.2]]), torch.tensor([0]), no, no)
+    both: tuple[Targets, ...] = (targets, Targets.empty())
+    batch = Batch(pixels[images], torch.full((2, 2), 64)[images], both[images])
+    parallel = wrap(step)
+    for _ in range(2):
+        step.zero_grad()
+        torch.autograd.backward(torch.stack(list(parallel(batch).values())).sum())
+    return {name: p.grad for name, p in step.named_parameters() if p.grad is not None}
 
 
 def test_a_run_moves_to_another_number_of_processes(data: Path, alone: Path, tmp_path: Path) -> None:
@@ -115,20 +167,35 @@ def test_parts_equal_the_whole_batch(data: Path, alone: Path, tmp_path: Path, pa
     assert_close(group(alone, "optimizer"), group(run, "optimizer"))
 
 
+def test_faster_rcnn_in_parts_equals_the_whole_batch(data: Path, tmp_path: Path) -> None:
+    """Where each image has as many regions as are asked for; parts do not know of each other's."""
+    settings = recipe(data, detector="faster_rcnn", **{**FASTER, "region_samples": 8})
+    parts = api.train(settings.model_copy(update={"accumulate": 2}), tmp_path / "parts")
+    assert_close(group(api.train(settings, tmp_path / "whole")), group(parts))
+
+
 def test_parts_in_processes_equal_the_whole_batch(data: Path, alone: Path, tmp_path: Path) -> None:
     together(2, api.train, recipe(data, accumulate=2), tmp_path / "parts")
     assert_close(group(alone), group(tmp_path / "parts"))
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_lower_precision_stays_near_float32(data: Path, alone: Path, tmp_path: Path, precision: str) -> None:
-    run = api.train(recipe(data, precision=precision), tmp_path / precision)
-    whole, near = group(alone), group(run)
+@pytest.mark.parametrize(
+    ("detector", "precision"),
+    [("rotated_retinanet", "bf16"), ("rotated_retinanet", "fp16"), ("retinanet", "bf16"), ("faster_rcnn", "bf16")],
+)
+def test_lower_precision_stays_near_float32(data: Path, tmp_path: Path, detector: str, precision: str) -> None:
+    settings = {"detector": detector, **FASTER}
+    alone, run, still = (
+        api.train(recipe(data, **settings, **own), tmp_path / name)
+        for name, own in (("alone", {}), ("lower", {"precision": precision}), ("still", {"lr": 1e-30}))
+    )
+    whole, near, start = group(alone), group(run), group(still)
     assert all(value.dtype == whole[name].dtype for name, value in near.items())
-    start = group(api.train(recipe(data, lr=1e-30), tmp_path / "start"))
     moved = torch.cat([(whole[k] - v).flatten() for k, v in start.items() if v.is_floating_point()])
     apart = torch.cat([(whole[k] - v).flatten() for k, v in near.items() if v.is_floating_point()])
     assert 0 < float(apart.norm()) < 0.5 * float(moved.norm())
+    losses, lower = ([v for _, _, v in read_metrics(x / "metrics.csv")] for x in (alone, run))
+    assert lower == pytest.approx(losses, rel=1e-2)
 
 
 def test_a_checkpoint_of_another_shape_is_refused(data: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from fledge.evaluation.average_precision import evaluate
 from fledge.export.onnx_file import onnx_bytes
 from fledge.export.proof import window_of
 from fledge.geometry.boxes import corners
+from fledge.geometry.iou import rotated_iou
 from fledge.inference.model import stack
 from fledge.recipe import make_recipe
 from fledge.runs import load_model
@@ -205,6 +206,35 @@ def test_horizontal_detectors(run: Path, tmp_path: Path, detector: str) -> None:
     torch.testing.assert_close(found.boxes, expected.boxes, atol=0.01, rtol=0)
     turned = torch.minimum(found.boxes[:, 4].abs(), (found.boxes[:, 4] + torch.pi / 2).abs())
     assert float(turned.max()) < 1e-6
+
+
+@pytest.fixture(scope="module", params=["retinanet", "faster_rcnn"])
+def horizontal(run: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    own = {"detector": request.param, "region_width": 32, "proposals": 100, "region_samples": 64, "epochs": 12}
+    settings = {**SETTINGS, **own, "data": str(run.parent / "data")}
+    return api.train(make_recipe(settings, "test"), tmp_path_factory.mktemp("horizontal") / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_horizontal_detectors_in_int8(run: Path, horizontal: Path, tmp_path: Path, to: Any) -> None:
+    """Most boxes stay where they were: in 8 bits a proposal or a delta would be off by pixels."""
+    data, path = run.parent / "data", tmp_path / f"model{exporting.SUFFIX[to]}"
+    made = exporting.export(horizontal, to, "int8", out=path, calibration=data / "train" / "images", max_drop=1.0)
+    floats = sum(x.numel() * x.element_size() for x in fledge.load(horizontal).model.module.parameters())
+    assert made.bytes < floats
+    whole, small = fledge.load(horizontal), fledge.load(path)
+    same, moved = [], []
+    for image in sorted((data / "val" / "images").iterdir()):
+        expected, found = whole.detect(image, 0.05), small.detect(image, 0.02)
+        overlap = rotated_iou(expected.boxes, found.boxes) * (expected.labels[:, None] == found.labels)
+        best, row = overlap.max(dim=1)
+        same.append(best > 0.7)
+        moved.append((expected.scores - found.scores[row])[best > 0.7].abs())
+    near = torch.cat(same)
+    assert len(near) > 500
+    assert float(near.float().mean()) > 0.75
+    assert float(torch.cat(moved).mean()) < 0.01
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from fledge.export.model import ExportedModel, load_exported
 from fledge.export.onnx_file import onnx_bytes
 from fledge.export.openvino_file import converted, openvino_bytes
 from fledge.export.parity import Agreement
+from fledge.export.trace import record_graph, to_onnx
 from fledge.inference.model import stack
 from fledge.types import Detections
 
@@ -48,6 +49,19 @@ def test_onnxruntime_at_other_sizes_than_the_traced_one(cells_file: Path, cells:
     assert re.fullmatch("[0-9a-f]{64}", model.fingerprint)
     for shape in SHAPES:
         same(model, cells, shape)
+
+
+@pytest.mark.slow
+def test_fewer_boxes_than_are_settled_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """At any size: the second stage of the suppression would have nothing to look at, and no runtime takes that."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(Cells, "max_detections", 30)
+    graph = DetectorGraph(Cells(), (124, 116, 104)).eval()
+    path = tmp_path / "few.onnx"
+    path.write_bytes(onnx_bytes(to_onnx(record_graph(graph, 3, None)), make_record(max_detections=30)))
+    model = load_exported(path)
+    for shape in SHAPES:
+        same(model, graph, shape)
 
 
 @pytest.mark.slow

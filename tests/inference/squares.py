@@ -77,10 +77,11 @@ def square_model(
     pixel_scale: float = 1.0,
     tolerance: int = 0,
     pixels: PixelRule = COLOUR,
+    short_side: int = 0,
 ) -> TorchModel:
     """``SquareFinder`` on 96-pixel windows that overlap by 40, unless told otherwise."""
     device = torch.device("cpu")
-    return TorchModel(SquareFinder(tolerance), image_size, overlap, fit, pixel_scale, 0.1, device, pixels)
+    return TorchModel(SquareFinder(tolerance), image_size, overlap, fit, pixel_scale, 0.1, device, pixels, short_side)
 
 
 def painted(height: int, width: int, patches: list[Patch]) -> Image:

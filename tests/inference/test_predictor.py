@@ -132,6 +132,17 @@ def test_fitted_images_give_boxes_in_their_own_pixels(finder: Make, height: int,
         assert np.abs(np.subtract(got[3:5], expected[3:5])).max() <= pixel
 
 
+def test_a_short_side_is_one_oblong_window(finder: Make) -> None:
+    """600 × 900 and 900 × 600 at 96/600; a long one, 300 × 1200, at 160/1200: nothing is cut, and all boxes return."""
+    predictor = finder(batch_size=1, image_size=160, short_side=96, fit=True, pixel_scale=0.16, tolerance=150)
+    patches = [(100, 100, 200, 100, RED), (400, 150, 100, 100, GREEN)]
+    sizes = [(600, 900), (900, 600), (300, 1200)]
+    found = predictor.detect_many([painted(*size, patches) for size in sizes])
+    assert network_of(predictor).batches == [(1, 3, 96, 160), (1, 3, 160, 96), (1, 3, 64, 160)]
+    for detections in found:
+        np.testing.assert_allclose(rows(detections), truth(patches), atol=6)  # a pixel of the network is 6 to 7
+
+
 def test_fit_shrinks_exactly(finder: Make) -> None:
     patches = [(40, 40, 80, 40, RED), (200, 100, 40, 120, GREEN)]
     found = finder(image_size=96, fit=True, pixel_scale=0.25).detect(painted(288, 384, patches))

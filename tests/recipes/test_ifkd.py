@@ -21,8 +21,8 @@ DETECTORS = {"faster": "faster_rcnn", "retina": "retinanet"}
 NETS = {"teacher_r50": "resnet50", "alone_r18": "resnet18", "alone_mbv2": "mobilenetv2_1280"}
 NAMES = [f"ifkd_{d}_{k}_{n}" for d in SETS for k in DETECTORS for n in NETS]
 SMALL: dict[str, Any] = {
-    "image_size": 64, "overlap": 32, "weights": "", "workers": 0, "device": "cpu", "batch_size": 1, "proposals": 40,
-    "region_samples": 16,
+    "image_size": 64, "short_side": 48, "overlap": 32, "weights": "", "workers": 0, "device": "cpu", "batch_size": 1,
+    "proposals": 40, "region_samples": 16,
 }  # fmt: skip
 
 
@@ -58,7 +58,8 @@ def test_the_protocol_is_the_papers(name: str) -> None:
     assert (Path(recipe.data).name, recipe.detector, recipe.backbone) == (SETS[data], DETECTORS[kind], NETS[net])
     assert (recipe.epochs, recipe.milestones, recipe.warmup_steps, recipe.weight_decay) == (100, (80, 90), 500, 1e-4)
     assert (recipe.lr, recipe.batch_size) == ({"faster": 0.02, "retina": 0.005}[kind], 8)
-    assert (recipe.view, recipe.image_size, recipe.hflip, recipe.vflip) == ("fit", 800, True, False)
+    assert (recipe.view, recipe.hflip, recipe.vflip) == ("fit", True, False)
+    assert (recipe.image_size, recipe.short_side) == {"sar": (800, 0), "ship": (1333, 800)}[data]
     assert recipe.horizontal
 
 
@@ -68,4 +69,4 @@ def test_rows_of_a_table_differ_in_what_they_compare() -> None:
         assert {k for k in teacher if teacher[k] != r18[k]} == {"backbone", "weights"}
         assert {k for k in teacher if teacher[k] != mbv2[k]} == {"backbone", "weights", "frozen_stages", "freeze_norm"}
         other = load_recipe(f"ifkd_ship_{kind}_alone_r18").model_dump()
-        assert {k for k in r18 if r18[k] != other[k]} == {"data", "train_split"}
+        assert {k for k in r18 if r18[k] != other[k]} == {"data", "train_split", "image_size", "short_side"}

@@ -27,8 +27,8 @@ ROWS = [f"ifkd_{d}_{k}_ifkd_{n}" for d in ("sar", "ship") for k in ("faster", "r
 BASELINES = {"none", "at", "fitnet", "fkd", "insdist", "arsd", "frs", "fgd", "ifkd"}
 SETS = {"table3_sar": "sar", "table3_ship": "ship", "table4": "ship", "figure5": "sar"}
 SMALL: dict[str, Any] = {
-    "image_size": 64, "overlap": 32, "weights": "", "workers": 0, "device": "cpu", "batch_size": 1, "proposals": 40,
-    "region_samples": 16,
+    "image_size": 64, "short_side": 48, "overlap": 32, "weights": "", "workers": 0, "device": "cpu", "batch_size": 1,
+    "proposals": 40, "region_samples": 16,
 }  # fmt: skip
 
 

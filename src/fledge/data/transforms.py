@@ -52,15 +52,21 @@ def ceil_stride(side: float) -> int:
     return STRIDE * math.ceil(side / STRIDE - 1e-6)
 
 
-def fit_to(image: Image, image_size: int) -> tuple[Image, float]:
-    """An image (H, W, C) scaled so that its long side is ``image_size``, padded on the right and bottom.
+def fit_scale(height: int, width: int, image_size: int, short_side: int = 0) -> float:
+    """What brings an image into a square of ``image_size``, and its short side to at most ``short_side`` (0: any)."""
+    scale = image_size / max(height, width)
+    return min(scale, short_side / min(height, width)) if short_side else scale
+
+
+def fit_to(image: Image, image_size: int, short_side: int = 0) -> tuple[Image, float]:
+    """An image (H, W, C) scaled by ``fit_scale``, padded on the right and bottom.
 
     Returns:
         (H', W', C) with H' and W' multiples of 32, and the scale: boxes in the result divided by it are in the
         pixels of the input.
     """
     height, width = image.shape[:2]
-    factor = image_size / max(height, width)
+    factor = fit_scale(height, width, image_size, short_side)
     canvas = ceil_stride(height * factor), ceil_stride(width * factor)
     return warp(image, scaling(factor), canvas), factor
 
@@ -172,7 +178,7 @@ class Augment:
 
     Attributes:
         image_size: side of the network's input in pixels.
-        fit: True scales the long side to ``image_size`` and pads right and bottom to multiples of 32; False keeps the
+        fit: True scales by ``fit_scale`` and pads right and bottom to multiples of 32; False keeps the
             native resolution and crops ``image_size`` × ``image_size``, three times in four over an object drawn at
             random, since large images are mostly empty. Images that may be turned get a square canvas of
             ``image_size``, so that they stack.
@@ -185,6 +191,7 @@ class Augment:
         photometric: strength, 0 (none) to 1, of brightness (±50 of 255), contrast (±30 %), colour (±10 % per channel;
             images in colour only) and noise (up to 8 of 255).
         invert: swap light and dark, with probability one half, before all else; padding stays as it is.
+        short_side: with ``fit``, of the scaled image in pixels, at most; 0: any.
     """
 
     image_size: int
@@ -196,6 +203,7 @@ class Augment:
     scale: tuple[float, float] = (1.0, 1.0)
     photometric: float = 0.0
     invert: bool = False
+    short_side: int = 0
 
     def __call__(self, image: Image, targets: Targets, rng: np.random.Generator) -> tuple[Image, Targets]:
         """An (H, W, C) uint8 image and its targets, transformed; all randomness comes from ``rng``."""
@@ -215,7 +223,7 @@ class Augment:
 
         ``focus`` (x, y), pixels of the image, is a point that a crop must contain.
         """
-        base = self.image_size / max(height, width) if self.fit else 1.0
+        base = fit_scale(height, width, self.image_size, self.short_side) if self.fit else 1.0
         turned = self.right_angles or self.rotate_degrees > 0
         size = (self.image_size, self.image_size)
         if self.fit and not turned:

@@ -77,7 +77,9 @@ class DetectorGraph(nn.Module):
         boxes, scores, labels = (_filled(x)[chosen] for x in (boxes, scores, labels))
         x, y = boxes[..., 0], boxes[..., 1]
         valid = valid & (x >= 0) & (y >= 0) & (x <= width) & (y <= height)
-        kept = suppress(boxes, labels, valid, self.network.nms_iou)
+        # Where none can be left after the first stage, runtimes refuse the second, whose tensors are all empty.
+        settle = suppress if self.network.max_detections > _HEAD else _greedy
+        kept = settle(boxes, labels, valid, self.network.nms_iou)
         return _packed(boxes, scores, labels, kept, outputs.finite())
 
     def _padded(self, images: Tensor) -> Tensor:

@@ -38,7 +38,8 @@ class ExportedModel:
     def __init__(self, record: Record, runner: Runner, fingerprint: str, path: Path) -> None:
         self.record, self.runner, self.fingerprint, self.path = record, runner, fingerprint, path
         self.classes: tuple[str, ...] = record.classes
-        self.image_size, self.overlap, self.fit = record.image_size, record.overlap, record.fit
+        self.image_size, self.overlap = record.image_size, record.overlap
+        self.fit, self.short_side = record.fit, record.short_side
         self.pixel_scale, self.nms_iou = record.pixel_scale, record.nms_iou
         self.pixels: PixelRule = record.pixels
 

@@ -48,7 +48,7 @@ def same_boxes(
         model, other: the reference, and what it is compared with.
         record: of the file.
         named: names and windows (h, w, C).
-        batches: numbers of images at once.
+        batches: numbers of images at once, as far as they have one size.
 
     Raises:
         NumericError: boxes differ; the message says which.
@@ -59,19 +59,30 @@ def same_boxes(
     with progress("compare", len(trials) * len(named)) as advance:
         for done, (shape, batch) in enumerate(trials):
             cut = [(f"{name} ({w.shape[1]}x{w.shape[0]} px, batch {batch})", w) for name, w in _cut(named, shape)]
-            for start in range(0, len(cut), batch):
-                names, pixels = zip(*cut[start : start + batch], strict=True)
+            seen = done * len(named)
+            for names, pixels in _alike(cut, batch):
                 stacked = stack(pixels, record.pixels.channels)
                 pairs = zip(names, model.run(*stacked), other.run(*stacked), strict=True)
                 for name, expected, found in pairs:
                     agreement.add(name, expected, found, record.score_threshold, record.nms_iou)
-                advance(done * len(named) + start + len(names), "")
+                seen += len(names)
+                advance(seen, "")
     if agreement.differences:
         raise NumericError(
             f"export differs from PyTorch: {agreement.first()}: {agreement}: nothing was written; report it with these "
             "lines, or try another runtime"
         )
     return agreement
+
+
+def _alike(named: Sequence[tuple[str, Image]], count: int) -> Iterator[tuple[list[str], list[Image]]]:
+    """Names and windows of one shape, at most ``count`` together, as the predictor groups them: padded to the largest,
+    a smaller one would show the reference another border than the file, which is given true pixels only."""
+    for shape in dict.fromkeys(window.shape for _, window in named):
+        rows = [(name, window) for name, window in named if window.shape == shape]
+        for start in range(0, len(rows), count):
+            names, windows = zip(*rows[start : start + count], strict=True)
+            yield list(names), list(windows)
 
 
 def _cut(named: Sequence[tuple[str, Image]], shape: tuple[float, float]) -> Iterator[tuple[str, Image]]:

@@ -41,7 +41,7 @@ class Record(BaseModel):
         runtime, precision: what was asked for.
         size: (height, width) of the images of a file for one size and one image at a time; None: any.
         classes: the K class names, in the order of the labels.
-        image_size, overlap, fit, pixel_scale, nms_iou: as in ``WindowModel``.
+        image_size, overlap, fit, short_side, pixel_scale, nms_iou: as in ``WindowModel``.
         score_threshold, max_detections: what the graph keeps.
         bands, pixel_range: how image files become bytes; see ``PixelRule``.
         mean, std: (C,) with which the graph normalises bytes.
@@ -62,6 +62,7 @@ class Record(BaseModel):
     image_size: int = Field(ge=32, le=1 << 16)
     overlap: int = Field(ge=0)
     fit: bool
+    short_side: int = Field(0, ge=0)
     pixel_scale: float = Field(gt=0)
     nms_iou: float = Field(ge=0, le=1)
     score_threshold: float = Field(ge=0, le=1)

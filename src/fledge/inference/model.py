@@ -29,6 +29,7 @@ class WindowModel(Protocol):
         overlap: of neighbouring windows, in the same pixels; should exceed the largest object.
         fit: trained on whole images shrunk to ``image_size``; images up to one and a half times as large as those of
             the training set are then shrunk to one window.
+        short_side: with ``fit``, the short side of an image is shrunk to at most as many pixels; 0: to any number.
         pixel_scale: network pixels for each image pixel in training.
         nms_iou: overlap above which two boxes of one class are one object.
         pixels: how files are read, as in training; C channels.
@@ -43,6 +44,8 @@ class WindowModel(Protocol):
     def overlap(self) -> int: ...  # noqa: D102
     @property
     def fit(self) -> bool: ...  # noqa: D102
+    @property
+    def short_side(self) -> int: ...  # noqa: D102
     @property
     def pixel_scale(self) -> float: ...  # noqa: D102
     @property
@@ -75,7 +78,7 @@ class TorchModel:
 
     Args:
         detector: trained; moved to ``device`` and put in eval mode.
-        image_size, overlap, fit, pixel_scale, nms_iou, pixels: see ``WindowModel``.
+        image_size, overlap, fit, pixel_scale, nms_iou, pixels, short_side: see ``WindowModel``.
         device: where to compute.
     """
 
@@ -89,10 +92,11 @@ class TorchModel:
         nms_iou: float,
         device: torch.device,
         pixels: PixelRule = COLOUR,
+        short_side: int = 0,
     ) -> None:
         self.detector = detector
         self.image_size, self.overlap = image_size, overlap
-        self.fit, self.pixel_scale = fit, pixel_scale
+        self.fit, self.short_side, self.pixel_scale = fit, short_side, pixel_scale
         self.nms_iou, self.device, self.pixels = nms_iou, device, pixels
         self.module: torch.nn.Module = detector.to(device).eval()  # type: ignore[attr-defined]
 

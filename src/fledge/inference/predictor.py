@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fledge.data.raster import PixelRule, read_image
-from fledge.data.transforms import resize
+from fledge.data.transforms import fit_scale, resize
 from fledge.errors import UsageError
 from fledge.geometry.nms import rotated_nms
 from fledge.inference.model import WindowModel, stack
@@ -156,7 +156,7 @@ def default_scale(model: WindowModel, height: int, width: int) -> float:
     """Network pixels for each pixel of an image of that size, if nothing else is said."""
     if not model.fit:
         return model.pixel_scale
-    whole = model.image_size / max(height, width)
+    whole = fit_scale(height, width, model.image_size, model.short_side)
     return whole if whole > model.pixel_scale / 1.5 else model.pixel_scale
 
 

@@ -68,7 +68,7 @@ def batch_of(dataset: DetectionDataset, i: int, recipe: Recipe, step: TrainStep)
     """An image as the network sees it; of a large one the window with the most objects."""
     image, targets = dataset.read(i), dataset.targets(i)
     if recipe.view == "fit":
-        image, factor = fit_to(image, recipe.image_size)
+        image, factor = fit_to(image, recipe.image_size, recipe.short_side)
         targets = move_targets(targets, scaling(factor), image.shape[:2])
     else:
         matrix = shift(*(-v for v in _corner(image.shape[:2], targets, recipe.image_size)))

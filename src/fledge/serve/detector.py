@@ -29,7 +29,8 @@ class Watched:
     def __init__(self, model: WindowModel) -> None:
         self._model = model
         self.classes, self.pixels = model.classes, model.pixels
-        self.image_size, self.overlap, self.fit = model.image_size, model.overlap, model.fit
+        self.image_size, self.overlap = model.image_size, model.overlap
+        self.fit, self.short_side = model.fit, model.short_side
         self.pixel_scale, self.nms_iou, self.fingerprint = model.pixel_scale, model.nms_iou, model.fingerprint
         self.check: Callable[[], None] = lambda: None
 
