@@ -34,7 +34,7 @@ class Effect:
 
 def forest_chart(effects: Sequence[Effect], label: str, title: str, *, spec: str = "+.1f") -> Markup:
     """Differences as dots on their intervals; ``label`` names the axis, ``spec`` is the format of the numbers."""
-    names = min(150.0, max((text_width(e.name, TEXT) for e in effects), default=0.0))
+    names = min(150.0, 4.0 + max((text_width(e.name, TEXT) for e in effects), default=0.0))  # the estimate may be short
     widest = max((text_width(number(e.mean, spec), SMALL) for e in effects), default=0.0)
     ends = [v for e in effects for v in (e.low, e.high, e.mean)]
     bottom = _TOP + max(1, len(effects)) * _ROW
